@@ -212,7 +212,7 @@ public sealed class DiffusionSampler : IDisposable
         float[] x = new float[batch.Count * ImageElements];
         for (int i = 0; i < batch.Count; i++)
         {
-            Philox.Normal(batch.Seed, (ulong)(batch.FirstImage + i), step: 0, x.AsSpan(i * ImageElements, ImageElements));
+            RandomStreams.Normals(batch.Seed, (ulong)(batch.FirstImage + i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
         }
 
         return x;

@@ -3,7 +3,7 @@ using System.Numerics.Tensors;
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y[r,c] = x[r,c] + e[r / rowsPerImage, c]; with one image for all rows it adds a bias. The output may be x.</summary>
-internal sealed unsafe class AddRowKernel(float* x, float* e, float* y, int rows, int channels, int rowsPerImage) : RangeKernel(rows, channels)
+internal sealed unsafe class AddRowKernel(float* x, float* e, float* y, int rows, int channels, int rowsPerImage) : RangeKernel(new WorkItems(rows, channels))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -19,7 +19,7 @@ internal sealed unsafe class AddRowKernel(float* x, float* e, float* y, int rows
 }
 
 /// <summary>y[n,t,c] = x[n,t,c] + p[c,t]. The output may be x.</summary>
-internal sealed unsafe class AddPositionalKernel(float* x, float* p, float* y, int images, int tokens, int channels) : RangeKernel(images * tokens, channels)
+internal sealed unsafe class AddPositionalKernel(float* x, float* p, float* y, int images, int tokens, int channels) : RangeKernel(new WorkItems(images * tokens, channels))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -37,7 +37,7 @@ internal sealed unsafe class AddPositionalKernel(float* x, float* p, float* y, i
 
 /// <summary>y = x · (1 + scale) + shift, or in the gradient without the shift. The output may be x.</summary>
 internal sealed unsafe class ScaleShiftKernel(float* x, float* scaleShift, float* y, int rows, int channels, int rowsPerImage, bool gradient)
-    : RangeKernel(rows, channels)
+    : RangeKernel(new WorkItems(rows, channels))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -59,7 +59,7 @@ internal sealed unsafe class ScaleShiftKernel(float* x, float* scaleShift, float
 }
 
 /// <summary>y[n,c] = factor · Σ_r x[n,r,c].</summary>
-internal sealed unsafe class SpatialSumKernel(float* x, float* y, int images, int rows, int channels, float factor) : RangeKernel(images, rows * channels)
+internal sealed unsafe class SpatialSumKernel(float* x, float* y, int images, int rows, int channels, float factor) : RangeKernel(new WorkItems(images, rows * channels))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -80,7 +80,7 @@ internal sealed unsafe class SpatialSumKernel(float* x, float* y, int images, in
 
 /// <summary>y[n,r,c] = factor · x[n,c].</summary>
 internal sealed unsafe class SpatialBroadcastKernel(float* x, float* y, int images, int rows, int channels, float factor)
-    : RangeKernel(images * rows, channels)
+    : RangeKernel(new WorkItems(images * rows, channels))
 {
     protected override void RunRange(int begin, int end)
     {

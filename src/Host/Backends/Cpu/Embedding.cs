@@ -1,7 +1,7 @@
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y[n] = table[label[n]].</summary>
-internal sealed unsafe class EmbeddingKernel(int* labels, float* table, float* y, int images, int classes, int width) : RangeKernel(images, width)
+internal sealed unsafe class EmbeddingKernel(int* labels, float* table, float* y, int images, int classes, int width) : RangeKernel(new WorkItems(images, width))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -31,7 +31,7 @@ internal static class TimestepFrequencies
 }
 
 /// <summary>y[n] = cos(t_n·ω), sin(t_n·ω), and a zero if the width is odd.</summary>
-internal sealed unsafe class TimestepEmbeddingKernel(float* t, float* y, int images, int dimension, float maxPeriod) : RangeKernel(images, dimension)
+internal sealed unsafe class TimestepEmbeddingKernel(float* t, float* y, int images, int dimension, float maxPeriod) : RangeKernel(new WorkItems(images, dimension))
 {
     private readonly float[] _frequencies = TimestepFrequencies.Create(dimension, maxPeriod);
 
@@ -56,7 +56,7 @@ internal sealed unsafe class TimestepEmbeddingKernel(float* t, float* y, int ima
 
 /// <summary>dt[n] = Σ ω·(cos(t·ω)·dy_sin − sin(t·ω)·dy_cos).</summary>
 internal sealed unsafe class TimestepEmbeddingGradientKernel(float* dy, float* t, float* dt, int images, int dimension, float maxPeriod)
-    : RangeKernel(images, dimension)
+    : RangeKernel(new WorkItems(images, dimension))
 {
     private readonly float[] _frequencies = TimestepFrequencies.Create(dimension, maxPeriod);
 

@@ -3,7 +3,7 @@ using System.Numerics.Tensors;
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y[n] = x[n] − max − log Σ exp(x[n] − max). The output may be x.</summary>
-internal sealed unsafe class LogSoftmaxKernel(float* x, float* y, int rows, int classes) : RangeKernel(rows, classes)
+internal sealed unsafe class LogSoftmaxKernel(float* x, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, classes))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -27,7 +27,7 @@ internal sealed unsafe class LogSoftmaxKernel(float* x, float* y, int rows, int 
 }
 
 /// <summary>dx[n] = dy[n] − exp(y[n]) · Σ dy[n]. The output may be dy.</summary>
-internal sealed unsafe class LogSoftmaxGradientKernel(float* dy, float* y, float* dx, int rows, int classes) : RangeKernel(rows, classes)
+internal sealed unsafe class LogSoftmaxGradientKernel(float* dy, float* y, float* dx, int rows, int classes) : RangeKernel(new WorkItems(rows, classes))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -44,7 +44,7 @@ internal sealed unsafe class LogSoftmaxGradientKernel(float* dy, float* y, float
 }
 
 /// <summary>y[n] = x[n, label[n]].</summary>
-internal sealed unsafe class SelectLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(rows, 1)
+internal sealed unsafe class SelectLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, 1))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -56,7 +56,7 @@ internal sealed unsafe class SelectLabelKernel(float* x, int* labels, float* y, 
 }
 
 /// <summary>y[n, label[n]] = x[n], zero elsewhere.</summary>
-internal sealed unsafe class ScatterLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(rows, classes)
+internal sealed unsafe class ScatterLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, classes))
 {
     protected override void RunRange(int begin, int end)
     {

@@ -10,13 +10,12 @@ internal abstract class RangeKernel : CpuKernel
     private readonly int _grain;
 
     /// <summary>Divides the work.</summary>
-    /// <param name="items">Number of items.</param>
-    /// <param name="elementsPerItem">Elements that one item touches.</param>
-    protected RangeKernel(int items, int elementsPerItem)
+    /// <param name="work">How much there is.</param>
+    protected RangeKernel(WorkItems work)
     {
-        _items = items;
-        _grain = Math.Max(1, ElementsPerPart / Math.Max(1, elementsPerItem));
-        Parts = (items + _grain - 1) / _grain;
+        _items = work.Items;
+        _grain = Math.Max(1, ElementsPerPart / Math.Max(1, work.ElementsPerItem));
+        Parts = (work.Items + _grain - 1) / _grain;
     }
 
     /// <inheritdoc/>
@@ -30,3 +29,8 @@ internal abstract class RangeKernel : CpuKernel
     /// <param name="end">One past the last.</param>
     protected abstract void RunRange(int begin, int end);
 }
+
+/// <summary>An amount of work.</summary>
+/// <param name="Items">Number of items.</param>
+/// <param name="ElementsPerItem">Elements that one item touches.</param>
+internal readonly record struct WorkItems(int Items, int ElementsPerItem);

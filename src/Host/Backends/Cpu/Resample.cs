@@ -4,7 +4,7 @@ namespace Kernels.Backends.Cpu;
 
 /// <summary>y[i,j] = factor · (x[2i,2j] + x[2i,2j+1] + x[2i+1,2j] + x[2i+1,2j+1]), channels innermost; an item is an output row of pixels.</summary>
 internal sealed unsafe class Pool2xKernel(float* x, float* y, int images, int height, int width, int channels, float factor)
-    : RangeKernel(images * (height / 2), width / 2 * channels)
+    : RangeKernel(new WorkItems(images * (height / 2), width / 2 * channels))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -30,7 +30,7 @@ internal sealed unsafe class Pool2xKernel(float* x, float* y, int images, int he
 
 /// <summary>y[i,j] = factor · x[i/2,j/2], zero in an odd last row or column; an item is an output row of pixels.</summary>
 internal sealed unsafe class Upsample2xKernel(float* x, float* y, int images, int height, int width, int channels, float factor)
-    : RangeKernel(images * height, width * channels)
+    : RangeKernel(new WorkItems(images * height, width * channels))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -91,7 +91,7 @@ internal readonly struct BilinearAxis
 
 /// <summary>Bilinear interpolation; an item is an output row of pixels.</summary>
 internal sealed unsafe class BilinearUpsampleKernel(float* x, float* y, int images, int height, int width, int outHeight, int outWidth, int channels)
-    : RangeKernel(images * outHeight, outWidth * channels)
+    : RangeKernel(new WorkItems(images * outHeight, outWidth * channels))
 {
     private readonly BilinearAxis _rows = new(height, outHeight);
     private readonly BilinearAxis _columns = new(width, outWidth);
@@ -121,7 +121,7 @@ internal sealed unsafe class BilinearUpsampleKernel(float* x, float* y, int imag
 
 /// <summary>The adjoint of bilinear interpolation. An item is an image: its pixels gather from overlapping places.</summary>
 internal sealed unsafe class BilinearUpsampleGradientKernel(float* dy, float* dx, int images, int height, int width, int outHeight, int outWidth, int channels)
-    : RangeKernel(images, outHeight * outWidth * channels)
+    : RangeKernel(new WorkItems(images, outHeight * outWidth * channels))
 {
     private readonly BilinearAxis _rows = new(height, outHeight);
     private readonly BilinearAxis _columns = new(width, outWidth);

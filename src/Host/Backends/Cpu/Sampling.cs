@@ -44,7 +44,7 @@ internal readonly unsafe struct StepRowPointer(float* table, int steps, int* ste
 }
 
 /// <summary>t[n] = the timestep of the current step.</summary>
-internal sealed unsafe class StepTimestepsKernel(float* table, int steps, int* step, float* t, int images) : RangeKernel(images, 1)
+internal sealed unsafe class StepTimestepsKernel(float* table, int steps, int* step, float* t, int images) : RangeKernel(new WorkItems(images, 1))
 {
     private readonly StepRowPointer _row = new(table, steps, step);
 
@@ -52,13 +52,13 @@ internal sealed unsafe class StepTimestepsKernel(float* table, int steps, int* s
 }
 
 /// <summary>The counter plus one.</summary>
-internal sealed unsafe class AdvanceStepKernel(int* step, int* next) : RangeKernel(1, 1)
+internal sealed unsafe class AdvanceStepKernel(int* step, int* next) : RangeKernel(new WorkItems(1, 1))
 {
     protected override void RunRange(int begin, int end) => *next = *step + 1;
 }
 
 /// <summary>Normal noise; an item is an image.</summary>
-internal sealed unsafe class StepNoiseKernel(int* seed, int* indices, int* step, float* noise, int images, int elements) : RangeKernel(images, elements)
+internal sealed unsafe class StepNoiseKernel(int* seed, int* indices, int* step, float* noise, int images, int elements) : RangeKernel(new WorkItems(images, elements))
 {
     protected override void RunRange(int begin, int end)
     {
@@ -66,14 +66,14 @@ internal sealed unsafe class StepNoiseKernel(int* seed, int* indices, int* step,
         for (int n = begin; n < end; n++)
         {
             ulong image = ((ulong)(uint)indices[(2 * n) + 1] << 32) | (uint)indices[2 * n];
-            Philox.Normal(key, image, (uint)(*step + 1), new Span<float>(noise + ((nint)n * elements), elements));
+            RandomStreams.Normals(key, image, RandomStreams.StepNoise(*step), 0, new Span<float>(noise + ((nint)n * elements), elements));
         }
     }
 }
 
 /// <summary>Combines the two halves of a classifier-free pass; an item is a pixel.</summary>
 internal sealed unsafe class ClassifierFreeGuidanceKernel(Parameterization parameterization, float* both, StepRowPointer row, float* y, Shape shape)
-    : RangeKernel(shape.Elements / shape[3], shape[3])
+    : RangeKernel(new WorkItems(shape.Elements / shape[3], shape[3]))
 {
     private readonly int _outputs = shape[3];
     private readonly nint _half = shape.Elements;
@@ -95,7 +95,7 @@ internal sealed unsafe class ClassifierFreeGuidanceKernel(Parameterization param
 /// <summary>The sampler update; an item is a pixel.</summary>
 internal sealed unsafe class SamplerUpdateKernel(
     SamplerUpdate op, float* x, float* modelOutput, StepRowPointer row, float* noise, float* gradient, float* xNext, float* predXstart, Shape shape)
-    : RangeKernel(shape.Elements / shape[3], shape[3])
+    : RangeKernel(new WorkItems(shape.Elements / shape[3], shape[3]))
 {
     private readonly int _channels = shape[3];
 

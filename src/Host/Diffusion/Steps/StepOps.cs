@@ -60,13 +60,12 @@ public sealed record AdvanceStep : GradientOp
 }
 
 /// <summary>
-/// The noise of the current step: standard normal values that depend on seed, image index, step and position alone (<see cref="Philox"/>), so that an image is the same in
+/// The noise of the current step: standard normal values that depend on seed, image index, step and position alone (<see cref="RandomStreams"/>), so that an image is the same in
 /// every batch.
 /// </summary>
 /// <param name="Shape">Shape of the noise <c>[N, H, W, C]</c>.</param>
 /// <remarks>
 /// Inputs: seed <c>[2]</c> of <see cref="DType.I32"/>, low word first; image indices <c>[N, 2]</c> likewise; step counter <c>[1]</c>. Output: <c>[N, H, W, C]</c>.
-/// Step s draws from stream s + 1; stream 0 is x_T.
 /// </remarks>
 public sealed record StepNoise(Shape Shape) : GradientOp
 {
