@@ -4,8 +4,9 @@ using Xunit;
 namespace Kernels.Tests.Diffusion;
 
 /// <summary>
-/// Data distributed as N(mu, s²) have a noise prediction in closed form, linear in x, and so is every update with it: the exact mean and variance of what a sampler
-/// makes follow from three probes per step. They must be those of the data, and closer the more steps are taken.
+/// Data distributed as N(mu, s²) have a noise prediction in closed form, linear in x, and so is every update with it: the exact mean
+/// and variance of what a sampler makes follow from three probes per step. They must be those of the data, and closer the more steps
+/// are taken.
 /// </summary>
 public class GaussianDataTests
 {

@@ -14,7 +14,8 @@ public class RandomStreamsTests
     public void Philox_gives_the_published_answers(uint c0, uint c1, uint c2, uint c3, uint k0, uint k1, uint r0, uint r1, uint r2, uint r3) =>
         Assert.Equal((r0, r1, r2, r3), Philox.Words(c0, c1, c2, c3, k0 | ((ulong)k1 << 32)));
 
-    // The documented operations, worked out in exact rational arithmetic with one rounding each; the words are those of the published answers, then extremes.
+    // The documented operations, worked out in exact rational arithmetic with one rounding each; the words are those of the published
+    // answers, then extremes.
     [Theory]
     [InlineData(0x6627e8d5u, 0xe169c58du, 0x3f7dbb31u, 0xbf6cb6b0u)]
     [InlineData(0xbc57ac4cu, 0x9b00dbd8u, 0xbf1e1b9fu, 0xbef6d1b2u)]

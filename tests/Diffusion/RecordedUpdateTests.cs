@@ -5,8 +5,8 @@ using Xunit;
 namespace Kernels.Tests.Diffusion;
 
 /// <summary>
-/// The packs record x and pred_xstart after every step. Where no classifier moves the mean and the variance is fixed, or DDIM needs none, those determine the next x:
-/// a recorded pred_xstart, fed as a model's prediction of x_0, must lead from one recorded x to the next.
+/// The packs record x and pred_xstart after every step. Where no classifier moves the mean and the variance is fixed, or DDIM needs
+/// none, those determine the next x: a recorded pred_xstart, fed as a model's prediction of x_0, must lead from one recorded x to the next.
 /// </summary>
 public class RecordedUpdateTests
 {
@@ -43,7 +43,8 @@ public class RecordedUpdateTests
                 SamplerMath.DdpmUpdate(table[step], predictsX, 1, x, predXstart[range], [], noise[range], next, []);
             }
 
-            // Reading pred_xstart rather than eps spares a rounding of sqrt(1/alpha-bar) x, up to 2e4 ulps of x at the noisiest step, so roundings of x remain.
+            // Reading pred_xstart rather than eps spares a rounding of sqrt(1/alpha-bar) x, up to 2e4 ulps of x at the noisiest step,
+            // so roundings of x remain.
             x = trajectory[range];
             Assert.InRange(Agreement.RelativeL2(next, x), 0, 2e-7);
         }

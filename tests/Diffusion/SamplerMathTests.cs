@@ -85,8 +85,9 @@ public class SamplerMathTests
     {
         foreach (SamplerKind sampler in new[] { SamplerKind.Ddpm, SamplerKind.Ddim })
         {
-            Run run = new(Configure(false, ModelVarType.LearnedRange), sampler, clip: false, guided: true, channels: 3, pixels: 500, eta: sampler == SamplerKind.Ddim ? 1 : 0);
-            Update update = sampler == SamplerKind.Ddpm ? SamplerMath.DdpmUpdate : SamplerMath.DdimUpdate;
+            bool ddim = sampler == SamplerKind.Ddim;
+            Run run = new(Configure(false, ModelVarType.LearnedRange), sampler, clip: false, guided: true, channels: 3, pixels: 500, eta: ddim ? 1 : 0);
+            Update update = ddim ? SamplerMath.DdimUpdate : SamplerMath.DdpmUpdate;
             float[] whole = new float[run.X.Length];
             float[] parts = new float[run.X.Length];
             update(run.Table[4], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, whole, []);
@@ -133,7 +134,8 @@ public class SamplerMathTests
             Parameterization predictsX = mean.Parameterization with { MeanType = ModelMeanType.XStart };
             SamplerMath.DdpmUpdate(mean.Table[step], predictsX, 3, mean.X, guidedXstart, [], zero, conditioned, []);
             double beta = mean.Diffusion.Betas[mean.Table.Timesteps[step]];
-            double[] expected = [.. Enumerable.Range(0, shifted.Length).Select(e => shifted[e] + (((beta / Math.Sqrt(1 - beta)) - beta) * mean.ScaledGradient(e)!.Value))];
+            double excess = (beta / Math.Sqrt(1 - beta)) - beta;
+            double[] expected = [.. shifted.Select((s, e) => s + (excess * mean.ScaledGradient(e)!.Value))];
             Assert.InRange(Agreement.RelativeL2(conditioned, expected), 0, 2e-6);
         }
     }
@@ -162,6 +164,23 @@ public class SamplerMathTests
         SamplerMath.DdpmUpdate(table[^1], clipped, 1, [0.5f, 0.5f], [float.NaN, 0], [], [], next, xStart);
         Assert.True(float.IsNaN(next[0]) && float.IsNaN(xStart[0]));
         Assert.Equal(0.5f, xStart[1], 1e-2f);
+    }
+
+    [Fact]
+    public void Updates_allocate_nothing()
+    {
+        Run run = new(Configure(false, ModelVarType.LearnedRange), SamplerKind.Ddpm, clip: true, guided: true, channels: 3, pixels: 301, eta: 0);
+        float[] next = new float[run.X.Length];
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int step = 0; step < run.Table.Count; step++)
+        {
+            RandomStreams.Normals(1, 0, RandomStreams.StepNoise(step), 0, run.Noise);
+            SamplerMath.ClassifierFreeGuidance(run.Table[step], run.Parameterization, 3, run.Output, run.Output, run.Output);
+            SamplerMath.DdpmUpdate(run.Table[step], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, next, []);
+            SamplerMath.DdimUpdate(run.Table[step], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, next, []);
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
     }
 
     [Fact]

@@ -9,7 +9,8 @@ public class StepTableTests
     private static readonly DiffusionConfig Cosine = new() { NoiseSchedule = NoiseSchedule.Cosine, TimestepRespacing = "25", LearnSigma = true };
 
     [Fact]
-    public void Every_column_has_its_place_in_the_row() => Assert.Equal(Enumerable.Range(0, StepTable.Columns), Enum.GetValues<StepColumn>().Select(c => (int)c));
+    public void Every_column_has_its_place_in_the_row() =>
+        Assert.Equal(Enumerable.Range(0, StepTable.Columns), Enum.GetValues<StepColumn>().Select(c => (int)c));
 
     [Theory]
     [InlineData(SamplerKind.Ddpm)]
@@ -67,7 +68,8 @@ public class StepTableTests
             StepRow row = table[step];
             Agreement.Close(Math.Sqrt(abPrev), row[StepColumn.DdimXStartCoef], 4 * Ulp);
 
-            // alpha-bar is rounded to float32 before it is taken from 1, so squares are right to a few units of 2^-24, not to a few of their own.
+            // alpha-bar is rounded to float32 before it is taken from 1, so squares are right to a few units of 2^-24, not to a few of
+            // their own.
             Assert.Equal(1 - ab, Square(row[StepColumn.SqrtOneMinusAlphasCumprod]), 4 * Ulp);
             Assert.Equal(1 - abPrev - sigma2, Square(row[StepColumn.DdimEpsCoef]), 8 * Ulp);
             Assert.Equal(sigma2, Square(row[StepColumn.DdimSigma]), 8 * Ulp);

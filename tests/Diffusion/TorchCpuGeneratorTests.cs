@@ -34,8 +34,8 @@ public class TorchCpuGeneratorTests
         Assert.Equal(7, checkedCases);
     }
 
-    // Printed by torch 1.13 on a CPU: torch.manual_seed(123456789012), then randint(0, 10, (6,)), randn(3), randint(0, 1000, (4,)), randn(2), randn(17), randn(1). Three
-    // values leave a fourth behind, which the next short draw takes, over any other draws between.
+    // Printed by torch 1.13 on a CPU: torch.manual_seed(123456789012), then randint(0, 10, (6,)), randn(3), randint(0, 1000, (4,)),
+    // randn(2), randn(17), randn(1). Three values leave a fourth behind, which the next short draw takes, over any other draws between.
     [Fact]
     public void Mixed_draws_follow_each_other_as_in_torch()
     {

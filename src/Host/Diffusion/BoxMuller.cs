@@ -3,8 +3,9 @@ using System.Numerics;
 namespace Kernels.Diffusion;
 
 /// <summary>
-/// Box and Muller's transform of two random words into two standard normal values, in float32 operations that IEEE 754 defines exactly and in a fixed order, so that
-/// scalar code, vector code of any width and a GPU produce the same bits. No library function is called: those differ between machines.
+/// Box and Muller's transform of two random words into two standard normal values, in float32 operations that IEEE 754 defines exactly
+/// and in a fixed order, so that scalar code, vector code of any width and a GPU produce the same bits. No library function is called:
+/// those differ between machines.
 /// <code>
 /// u   = fma(float(a), 2^-32, 2^-33)          in (0, 1]; float(.) rounds to nearest even
 /// -2 ln u:
@@ -20,8 +21,8 @@ namespace Kernels.Diffusion;
 ///   odd q: swap s and c;  cosine: flip the sign if (q + 1) &amp; 2;  sine: flip the sign if q &amp; 2
 /// first = radius * cosine;  second = radius * sine
 /// </code>
-/// Products without fma are rounded before use, left to right. The polynomials are minimax fits on these intervals, rounded to float32: relative errors
-/// 0.1, 0.06 and 0.001 units of 2^-24. |values| stay below 6.77.
+/// Products without fma are rounded before use, left to right. The polynomials are minimax fits on these intervals, rounded to
+/// float32: relative errors 0.1, 0.06 and 0.001 units of 2^-24. |values| stay below 6.77.
 /// </summary>
 internal static class BoxMuller
 {

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Kernels.Diffusion;
 
 /// <summary>
-/// The counter-based generator Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011): four 32-bit words that are a
-/// function of a 128-bit counter and a 64-bit key, and of nothing that was drawn before.
+/// The counter-based generator Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011):
+/// four 32-bit words that are a function of a 128-bit counter and a 64-bit key, and of nothing that was drawn before.
 /// </summary>
 internal static class Philox
 {

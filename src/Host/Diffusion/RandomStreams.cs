@@ -4,9 +4,10 @@ using System.Runtime.CompilerServices;
 namespace Kernels.Diffusion;
 
 /// <summary>
-/// Random numbers that are functions of what they are for: every image has its own stream, so an image does not depend on the batch it was sampled in, on the number of
-/// threads, or on the device. Values come from <c>Philox4x32-10</c> with key = seed and counter = (element / 4, draw, image, image >> 32); its words (a, b) and (c, d) make elements
-/// 4k, 4k + 1 and 4k + 2, 4k + 3 by Box and Muller's transform. Elements count through one image in channels-last order [H, W, C].
+/// Random numbers that are functions of what they are for: every image has its own stream, so an image does not depend on the batch it
+/// was sampled in, on the number of threads, or on the device. Values come from <c>Philox4x32-10</c> with key = seed and counter =
+/// (element / 4, draw, image, image >> 32); its words (a, b) and (c, d) make elements 4k, 4k + 1 and 4k + 2, 4k + 3 by Box and
+/// Muller's transform. Elements count through one image in channels-last order [H, W, C].
 /// </summary>
 public static class RandomStreams
 {

@@ -1,8 +1,9 @@
 namespace Kernels.Diffusion;
 
 /// <summary>
-/// PyTorch's random numbers on the CPU (as of version 1.13): the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) and the ways in which <c>torch.randn</c> and
-/// <c>torch.randint</c> use it, so that a job with the same seed starts from the same noise as the original code. Drawing changes the state: order matters.
+/// PyTorch's random numbers on the CPU (as of version 1.13): the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) and the ways
+/// in which <c>torch.randn</c> and <c>torch.randint</c> use it, so that a job with the same seed starts from the same noise as the
+/// original code. Drawing changes the state: order matters.
 /// </summary>
 public sealed class TorchCpuGenerator
 {
@@ -20,7 +21,8 @@ public sealed class TorchCpuGenerator
     /// <param name="seed">The seed.</param>
     public TorchCpuGenerator(ulong seed) => ManualSeed(seed);
 
-    /// <summary>Starts over (<c>torch.manual_seed</c>). The twister takes the lower 32 bits; a negative seed of Python is its two's complement.</summary>
+    /// <summary>Starts over (<c>torch.manual_seed</c>). The twister takes the lower 32 bits; a negative seed of Python is its two's
+    /// complement.</summary>
     /// <param name="seed">The seed.</param>
     public void ManualSeed(ulong seed)
     {
