@@ -32,7 +32,7 @@ internal static unsafe class GroupNorm
     /// <param name="x">[N, Pixels, C], the input of the forward direction.</param>
     /// <param name="statistics">[N, Groups, 2], what the forward direction gave.</param>
     /// <param name="gamma">[C].</param>
-    /// <param name="beta">[C].</param>
+    /// <param name="beta">[C]; null will do without SiLU, whose derivative alone depends on it.</param>
     /// <param name="scaleShift">[N, 2 C], or null.</param>
     /// <param name="silu">Whether the forward direction ended with SiLU.</param>
     /// <param name="dy">[N, Pixels, C].</param>
@@ -244,7 +244,7 @@ internal static unsafe class GroupNormCoefficients
     /// <param name="first">First channel of the group.</param>
     /// <param name="statistics">Mean and rstd of the group.</param>
     /// <param name="gamma">[C].</param>
-    /// <param name="beta">[C].</param>
+    /// <param name="beta">[C], or null where the shift is not needed.</param>
     /// <param name="scaleShift">[N, 2 C], or null.</param>
     /// <param name="mean">Receives the group's mean, once per channel.</param>
     /// <param name="factor">Receives rstd gamma (1 + scale).</param>
@@ -258,7 +258,7 @@ internal static unsafe class GroupNormCoefficients
             float scale = scales is null ? 1f : 1f + scales[c];
             mean[c] = statistics[0];
             factor[c] = statistics[1] * gamma[first + c] * scale;
-            shift[c] = (beta[first + c] * scale) + (scales is null ? 0f : scales[shape.C + c]);
+            shift[c] = ((beta is null ? 0f : beta[first + c]) * scale) + (scales is null ? 0f : scales[shape.C + c]);
         }
     }
 }
