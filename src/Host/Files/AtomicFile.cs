@@ -16,7 +16,8 @@ public static class AtomicFile
         string? temporary = null;
         try
         {
-            string target = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+            FileInfo destination = new(path);
+            string target = destination.LinkTarget is null ? destination.FullName : destination.ResolveLinkTarget(returnFinalTarget: true)!.FullName;
             if (Directory.Exists(target))
             {
                 throw new InvalidFileException(path, "", "cannot be written: it is a directory");
