@@ -12,6 +12,7 @@ public static class AtomicFile
     /// <exception cref="InvalidFileException">The destination cannot be written.</exception>
     public static void Write(string path, Action<Stream> write)
     {
+        ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(write);
         string? temporary = null;
         try
