@@ -7,13 +7,14 @@ public static class BetaSchedule
     public const double MaxBeta = 0.999;
 
     /// <summary>
-    /// The betas of a named schedule for any number of steps (<c>get_named_beta_schedule</c>). Linear: from 1e-4 to 0.02 at 1000 steps, both
-    /// ends scaled by 1000 / steps for other lengths. Cosine: <see cref="ForAlphaBar"/> of cos²((t + 0.008) / 1.008 · π / 2).
+    /// The betas of a named schedule for any number of steps (<c>get_named_beta_schedule</c>). Linear: from 1e-4 to 0.02 at 1000
+    /// steps, both ends scaled by 1000 / steps for other lengths. Cosine: <see cref="ForAlphaBar"/> of cos²((t + 0.008) / 1.008 · π / 2).
     /// </summary>
     /// <param name="schedule">The schedule.</param>
     /// <param name="steps">Number of diffusion steps.</param>
     /// <returns>One beta per step, each in (0, 1).</returns>
-    /// <exception cref="ConfigurationException">Too few steps for the schedule, or more than <see cref="DiffusionConfig.MaxDiffusionSteps"/>.</exception>
+    /// <exception cref="ConfigurationException">Too few steps for the schedule, or more than
+    /// <see cref="DiffusionConfig.MaxDiffusionSteps"/>.</exception>
     public static double[] Create(NoiseSchedule schedule, int steps)
     {
         if (steps is < 1 or > DiffusionConfig.MaxDiffusionSteps)

@@ -51,7 +51,8 @@ public sealed record DiffusionConfig
     /// <summary>The variance schedule (<c>noise_schedule</c>).</summary>
     public NoiseSchedule NoiseSchedule { get; init; } = NoiseSchedule.Linear;
 
-    /// <summary>Which steps sampling visits (<c>timestep_respacing</c>): see <see cref="Respacing.SpaceTimesteps"/>; empty means all.</summary>
+    /// <summary>Which steps sampling visits (<c>timestep_respacing</c>): see <see cref="Respacing.SpaceTimesteps"/>; empty means
+    /// all.</summary>
     public string TimestepRespacing { get; init; } = "";
 
     /// <summary>Whether the model also outputs C variance channels (<c>learn_sigma</c>).</summary>
@@ -73,7 +74,8 @@ public sealed record DiffusionConfig
     public ModelVarType VarType =>
         LearnSigma ? ModelVarType.LearnedRange : SigmaSmall ? ModelVarType.FixedSmall : ModelVarType.FixedLarge;
 
-    /// <summary>Reads the object that <see cref="ToJson"/> writes. Absent keys take their defaults; settings of training are passed over.</summary>
+    /// <summary>Reads the object that <see cref="ToJson"/> writes. Absent keys take their defaults; settings of training are passed
+    /// over.</summary>
     /// <param name="json">A JSON object with snake_case keys.</param>
     /// <exception cref="ConfigurationException">Not such an object, an unknown or repeated key, or a value of the wrong kind.</exception>
     public static DiffusionConfig FromJson(string json)

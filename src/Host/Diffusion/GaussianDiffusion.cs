@@ -1,8 +1,8 @@
 namespace Kernels.Diffusion;
 
 /// <summary>
-/// The float64 tables of a diffusion process after respacing (<c>SpacedDiffusion</c> and <c>GaussianDiffusion</c> of guided-diffusion; Ho et al. 2020). Index t counts
-/// respaced steps, 0 being the least noisy. With α_t = 1 - β_t, ᾱ_t = Π_{s≤t} α_s:
+/// The float64 tables of a diffusion process after respacing (<c>SpacedDiffusion</c> and <c>GaussianDiffusion</c> of guided-diffusion;
+/// Ho et al. 2020). Index t counts respaced steps, 0 being the least noisy. With α_t = 1 - β_t, ᾱ_t = Π_{s≤t} α_s:
 /// q(x_t | x_0) = N(sqrt(ᾱ_t) x_0, (1 - ᾱ_t) I).
 /// </summary>
 public sealed class GaussianDiffusion
@@ -26,7 +26,8 @@ public sealed class GaussianDiffusion
 
     /// <summary>Computes the tables.</summary>
     /// <param name="config">The settings.</param>
-    /// <exception cref="ConfigurationException">A schedule or a respacing that cannot be made, or one that leaves fewer than two steps.</exception>
+    /// <exception cref="ConfigurationException">A schedule or a respacing that cannot be made, or one that leaves fewer than two
+    /// steps.</exception>
     public GaussianDiffusion(DiffusionConfig config)
     {
         ArgumentNullException.ThrowIfNull(config);
@@ -38,7 +39,7 @@ public sealed class GaussianDiffusion
         if (_timestepMap.Length < 2)
         {
             throw new ConfigurationException(
-                $"timestep_respacing '{config.TimestepRespacing}' of diffusion_steps {config.DiffusionSteps} leaves one step; at least two are needed");
+                $"timestep_respacing '{config.TimestepRespacing}' of diffusion_steps {config.DiffusionSteps} leaves one step; take at least two");
         }
 
         int n = _timestepMap.Length;
@@ -117,8 +118,8 @@ public sealed class GaussianDiffusion
     public ReadOnlySpan<double> PosteriorMeanCoef2 => _posteriorMeanCoef2;
 
     /// <summary>
-    /// Variance of p(x_{t-1} | x_t) when it is not learned: (posterior_variance[1], β_1, β_2, ...) for <see cref="ModelVarType.FixedLarge"/>, else the
-    /// posterior variance.
+    /// Variance of p(x_{t-1} | x_t) when it is not learned: (posterior_variance[1], β_1, β_2, ...) for
+    /// <see cref="ModelVarType.FixedLarge"/>, else the posterior variance.
     /// </summary>
     public ReadOnlySpan<double> FixedVariance => _fixedVariance;
 

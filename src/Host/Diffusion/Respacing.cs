@@ -9,8 +9,8 @@ public static class Respacing
 
     /// <summary>
     /// The timesteps to keep (<c>space_timesteps</c>). <c>""</c> keeps all. <c>"250"</c> spreads 250 steps evenly, ends included.
-    /// <c>"10,15,20"</c> cuts the process into equal sections, low noise first, and spreads so many steps over each. <c>"ddim50"</c> takes the fixed
-    /// integer stride of the DDIM paper that gives 50 steps from 0.
+    /// <c>"10,15,20"</c> cuts the process into equal sections, low noise first, and spreads so many steps over each. <c>"ddim50"</c>
+    /// takes the fixed integer stride of the DDIM paper that gives 50 steps from 0.
     /// </summary>
     /// <param name="numTimesteps">Length of the original process.</param>
     /// <param name="sectionCounts">The setting <c>timestep_respacing</c>.</param>
@@ -87,8 +87,7 @@ public static class Respacing
 
     private static int ParseCount(string setting, string text)
     {
-        if (!int.TryParse(text, NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite | NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int count)
-            || count < 0)
+        if (!int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out int count) || count < 0)
         {
             throw new ConfigurationException(
                 $"timestep_respacing '{setting}': '{text}' is not a number of steps; write it as 250, as 10,15,20 or as ddim50");

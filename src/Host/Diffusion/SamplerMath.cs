@@ -5,7 +5,8 @@ namespace Kernels.Diffusion;
 
 /// <summary>How a model's output is to be read.</summary>
 /// <param name="MeanType">Meaning of the first C channels.</param>
-/// <param name="VarType">Origin of the variance; <see cref="ModelVarType.LearnedRange"/> means that C more channels follow in every pixel.</param>
+/// <param name="VarType">Origin of the variance; <see cref="ModelVarType.LearnedRange"/> means that C more channels follow in every
+/// pixel.</param>
 /// <param name="ClipDenoised">Whether pred_xstart is clamped to [-1, 1].</param>
 public readonly record struct Parameterization(ModelMeanType MeanType, ModelVarType VarType, bool ClipDenoised)
 {
@@ -23,9 +24,10 @@ public readonly record struct Parameterization(ModelMeanType MeanType, ModelVarT
 }
 
 /// <summary>
-/// The sampler updates, element by element in float32, in the order of operations of guided-diffusion's PyTorch code, so that results agree to rounding. Spans hold
-/// whole pixels, channels innermost: x, gradient, noise and results C per pixel; the model's output C predictions and, with learned variance, then C variances per pixel.
-/// Any run of pixels may be processed on its own: no result depends on where a run begins or ends. A result may share memory with x.
+/// The sampler updates, element by element in float32, in the order of operations of guided-diffusion's PyTorch code, so that results
+/// agree to rounding. Spans hold whole pixels, channels innermost: x, gradient, noise and results C per pixel; the model's output C
+/// predictions and, with learned variance, then C variances per pixel. Any run of pixels may be processed on its own: no result
+/// depends on where a run begins or ends. A result may share memory with x.
 /// </summary>
 internal static class SamplerMath
 {
@@ -40,7 +42,8 @@ internal static class SamplerMath
     /// <param name="channels">C.</param>
     /// <param name="x">x_t.</param>
     /// <param name="modelOutput">The UNet's output.</param>
-    /// <param name="gradient">∇ₓ log p(y | x_t), scaled here by <see cref="StepColumn.ClassifierScale"/>; empty without a classifier.</param>
+    /// <param name="gradient">∇ₓ log p(y | x_t), scaled here by <see cref="StepColumn.ClassifierScale"/>; empty without a
+    /// classifier.</param>
     /// <param name="noise">Standard normal values; may be empty where the row masks them.</param>
     /// <param name="xNext">x_{t-1}.</param>
     /// <param name="predXstart">The prediction of x_0; empty if it is not wanted.</param>
@@ -91,8 +94,9 @@ internal static class SamplerMath
 
     /// <summary>
     /// One step of <c>ddim_sample</c> or, with the rows of an inversion, of <c>ddim_reverse_sample</c>:
-    /// x' = pred_xstart · <see cref="StepColumn.DdimXStartCoef"/> + eps · <see cref="StepColumn.DdimEpsCoef"/> + mask · σ · noise, where a classifier's gradient first
-    /// changes eps by -sqrt(1 - ᾱ_t) · gradient and pred_xstart, no longer clipped, with it (<c>condition_score</c>).
+    /// x' = pred_xstart · <see cref="StepColumn.DdimXStartCoef"/> + eps · <see cref="StepColumn.DdimEpsCoef"/> + mask · σ · noise,
+    /// where a classifier's gradient first changes eps by -sqrt(1 - ᾱ_t) · gradient and pred_xstart, no longer clipped, with it
+    /// (<c>condition_score</c>).
     /// </summary>
     /// <inheritdoc cref="DdpmUpdate"/>
     public static void DdimUpdate(
@@ -126,8 +130,8 @@ internal static class SamplerMath
                 Vector<float> xStart = posterior.PredXstart(xt, Load(prediction, i));
                 if (!gradient.IsEmpty)
                 {
-                    Vector<float> conditioned = posterior.EpsFromXstart(xt, xStart) - (scoreScale * (Load(gradient, start + i) * classifierScale));
-                    xStart = posterior.XstartFromEps(xt, conditioned);
+                    Vector<float> scaled = Load(gradient, start + i) * classifierScale;
+                    xStart = posterior.XstartFromEps(xt, posterior.EpsFromXstart(xt, xStart) - (scoreScale * scaled));
                 }
 
                 // Derived again even where the model gave it: clipping moves eps too.
@@ -183,8 +187,8 @@ internal static class SamplerMath
     }
 
     /// <summary>
-    /// Classifier-free guidance (Ho and Salimans 2022): predictions (1 + w) · conditional - w · unconditional with w of <see cref="StepColumn.CfgScale"/>; variances are the
-    /// conditional ones. The result may share memory with the conditional output.
+    /// Classifier-free guidance (Ho and Salimans 2022): predictions (1 + w) · conditional - w · unconditional with w of
+    /// <see cref="StepColumn.CfgScale"/>; variances are the conditional ones. The result may share memory with the conditional output.
     /// </summary>
     /// <param name="row">The step's coefficients.</param>
     /// <param name="parameterization">How to read the model's output.</param>

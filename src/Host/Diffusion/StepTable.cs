@@ -17,8 +17,9 @@ public enum SamplerKind
 }
 
 /// <summary>
-/// The columns of a <see cref="StepTable"/>, all float32: the one definition that every backend's sampler kernels follow. A row is 64 bytes. Tables are
-/// rounded from float64; expressions marked "in float32" are evaluated in float32 on rounded tables, as the original evaluates them.
+/// The columns of a <see cref="StepTable"/>, all float32: the one definition that every backend's sampler kernels follow. A row is 64
+/// bytes. Tables are rounded from float64; expressions marked "in float32" are evaluated in float32 on rounded tables, as the original
+/// evaluates them.
 /// </summary>
 public enum StepColumn
 {
@@ -87,8 +88,8 @@ public readonly ref struct StepRow(ReadOnlySpan<float> values)
 }
 
 /// <summary>
-/// Everything a sampler update reads, one row per step in the order of execution: from the noisiest step down to t = 0 for sampling, from t = 0 upwards for an
-/// inversion. It is written once per job and indexed by a step counter on the device.
+/// Everything a sampler update reads, one row per step in the order of execution: from the noisiest step down to t = 0 for sampling,
+/// from t = 0 upwards for an inversion. It is written once per job and indexed by a step counter on the device.
 /// </summary>
 public sealed class StepTable
 {
@@ -106,7 +107,8 @@ public sealed class StepTable
     /// <param name="classifierScale">Scale of classifier guidance.</param>
     /// <param name="cfgScale">w of classifier-free guidance.</param>
     /// <exception cref="ConfigurationException">
-    /// A setting that is not finite; a negative η, one so large that the noise exceeds the step's variance, or one for a sampler that has none.
+    /// A setting that is not finite; a negative η, one so large that the noise exceeds the step's variance, or one for a sampler that
+    /// has none.
     /// </exception>
     public StepTable(GaussianDiffusion diffusion, SamplerKind sampler, double eta = 0, double classifierScale = 0, double cfgScale = 0)
     {
@@ -115,7 +117,8 @@ public sealed class StepTable
         RequireFinite("cfg_scale", cfgScale);
         if (!(eta >= 0) || !float.IsFinite((float)eta))
         {
-            throw new ConfigurationException(string.Create(CultureInfo.InvariantCulture, $"eta is {eta}; it must be 0 or a finite positive number"));
+            throw new ConfigurationException(
+                string.Create(CultureInfo.InvariantCulture, $"eta is {eta}; it must be 0 or a finite positive number"));
         }
 
         if (eta != 0 && sampler != SamplerKind.Ddim)
@@ -161,7 +164,8 @@ public sealed class StepTable
     /// <summary>Respaced timestep t of each row.</summary>
     public ReadOnlySpan<int> Timesteps => _timesteps;
 
-    /// <summary>The column <see cref="StepColumn.ModelTimestep"/>: what the timestep embedding of all steps is made from before the loop.</summary>
+    /// <summary>The column <see cref="StepColumn.ModelTimestep"/>: what the timestep embedding of all steps is made from before the
+    /// loop.</summary>
     public ReadOnlySpan<float> ModelTimesteps => _modelTimesteps;
 
     /// <summary>One row.</summary>
@@ -199,7 +203,7 @@ public sealed class StepTable
                 {
                     throw new ConfigurationException(string.Create(
                         CultureInfo.InvariantCulture,
-                        $"eta {eta} asks for more noise at timestep {d.TimestepMap[t]} than the process has there; take a smaller one (1 has the noise of DDPM)"));
+                        $"eta {eta} asks for more noise at timestep {d.TimestepMap[t]} than the process has there; 1 has the noise of DDPM, take no more"));
                 }
 
                 row[(int)StepColumn.DdimXStartCoef] = MathF.Sqrt(alphaBarPrev);

@@ -87,7 +87,8 @@ public sealed class GraphBuilder
 
     /// <summary>Appends the nodes and outputs of a finished graph, as a base for further ones.</summary>
     /// <param name="graph">The graph to continue.</param>
-    public static GraphBuilder From(Graph graph)
+    /// <param name="withoutOutputs">Whether to leave its outputs behind.</param>
+    public static GraphBuilder From(Graph graph, bool withoutOutputs = false)
     {
         ArgumentNullException.ThrowIfNull(graph);
         GraphBuilder builder = new();
@@ -101,6 +102,11 @@ public sealed class GraphBuilder
         foreach (Tensor weight in graph.Weights)
         {
             builder._weights.Add(weight.Name, weight);
+        }
+
+        if (withoutOutputs)
+        {
+            return builder;
         }
 
         foreach ((string name, Tensor tensor) in graph.Outputs)

@@ -83,7 +83,7 @@ public static class MemoryPlanner
         foreach (int k in node.Op.InPlaceInputs)
         {
             Tensor input = node.Inputs[k];
-            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != node.Output.Bytes || storage.Bytes != node.Output.Bytes)
+            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != node.Output.Bytes || storage.Bytes != Align(input.Bytes))
             {
                 continue;
             }
@@ -128,6 +128,8 @@ public static class MemoryPlanner
         return last;
     }
 
+    private static long Align(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
+
     private static long FindGap(List<Storage> placed, Storage storage)
     {
         long best = -1;
@@ -150,7 +152,7 @@ public static class MemoryPlanner
     /// <summary>Bytes that one or more tensors occupy in turn, from the node that first writes them to the one that last reads them.</summary>
     private sealed class Storage(long bytes, int first)
     {
-        public long Bytes { get; } = (bytes + Alignment - 1) / Alignment * Alignment;
+        public long Bytes { get; } = Align(bytes);
 
         public int First { get; } = first;
 
