@@ -11,7 +11,7 @@ if (args is not ["step" or "profile", ..])
     return BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args).Any(s => s.HasCriticalValidationErrors) ? 1 : 0;
 }
 
-Option<string> model = new("--model") { DefaultValueFactory = _ => "shapes32", Description = $"The models: {string.Join(", ", BenchModel.All.Select(m => m.Name))}." };
+Option<string> model = new("--model") { DefaultValueFactory = _ => "shapes32", Description = $"The models: {string.Join(", ", BenchModel.Names)}." };
 Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description = "Number of images." };
 Option<int> repeats = new("--repeats") { DefaultValueFactory = _ => 10, Description = "Number of timed runs." };
 Option<int?> threads = new("--threads") { Description = "Number of threads; one per core without it." };
