@@ -28,7 +28,7 @@ internal static class VerifyCommand
             List<Comparison> rows = [];
             foreach (string pack in parsed.GetValue(packs)!)
             {
-                console.Progress.MarkupLineInterpolated($"[grey]verifying {pack} on {backend.Name}[/]");
+                console.Tell($"verifying {pack} on {backend.Name}");
                 rows.AddRange(verifier.Verify(pack, parsed.GetValue(against), parsed.GetValue(key), cancellationToken));
             }
 
@@ -42,7 +42,7 @@ internal static class VerifyCommand
             }
 
             int failed = rows.Count(r => !r.Passed);
-            console.Progress.MarkupLineInterpolated($"{rows.Count - failed} of {rows.Count} outputs agree");
+            console.Tell($"{rows.Count - failed} of {rows.Count} outputs agree");
             return Task.FromResult(failed == 0 ? ExitCode.Done : ExitCode.VerificationFailed);
         });
         return command;

@@ -159,7 +159,6 @@ internal sealed class ConfigurationInference
             witnesses["image_size"] = ["out.2.positional_embedding"];
         }
 
-        config.Validate();
         return new InferredConfiguration(config, witnesses, WeightList.Compare(_dict, config));
     }
 
