@@ -11,7 +11,7 @@ if (args is not ["step" or "profile", ..])
     return BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args).Any(s => s.HasCriticalValidationErrors) ? 1 : 0;
 }
 
-Option<string> model = new("--model") { DefaultValueFactory = _ => "shapes32", Description = $"The models: {string.Join(", ", BenchModel.All.Select(m => m.Name))}." };
+Option<string> model = new("--model") { DefaultValueFactory = _ => "shapes32", Description = $"The models: {string.Join(", ", BenchModel.Names)}." };
 Option<int> batch = new("--batch") { DefaultValueFactory = _ => 1, Description = "Number of images." };
 Option<int> repeats = new("--repeats") { DefaultValueFactory = _ => 10, Description = "Number of timed runs." };
 Option<int?> threads = new("--threads") { Description = "Number of threads; one per core without it." };
@@ -20,6 +20,7 @@ Option<bool> json = new("--json") { Description = "Print JSON." };
 Option<bool> serve = new("--serve") { Description = "Read commands (run, split, verify) from standard input and answer each with a line of JSON." };
 Option<string> by = new("--by") { DefaultValueFactory = _ => "op", Description = "How to group launches: op, shape or launch." };
 by.AcceptOnlyFromAmong([.. ProfileCommand.Groupings]);
+Option<bool> least = new("--least") { Description = "Count the least time of each launch rather than its median: on a busy machine, what it takes without the others." };
 Option<string[]> without = new("--without") { DefaultValueFactory = _ => [], AllowMultipleArgumentsPerToken = true, Description = "Fusions to leave out; 'all' for every one." };
 
 Command step = new("step", "Times guided steps.") { model, batch, repeats, threads, weights, json, serve };
@@ -36,7 +37,7 @@ step.SetAction(parsed =>
     }
 });
 
-Command profile = new("profile", "Shows where the time of a guided step goes.") { model, batch, repeats, threads, weights, by, without };
+Command profile = new("profile", "Shows where the time of a guided step goes.") { model, batch, repeats, threads, weights, by, least, without };
 profile.SetAction(parsed => ProfileCommand.Run(
     BenchModel.Get(parsed.GetRequiredValue(model)),
     parsed.GetValue(batch),
@@ -44,6 +45,7 @@ profile.SetAction(parsed => ProfileCommand.Run(
     parsed.GetValue(threads),
     parsed.GetValue(weights)?.FullName,
     parsed.GetRequiredValue(by),
+    parsed.GetValue(least),
     parsed.GetValue(without)!));
 
 try

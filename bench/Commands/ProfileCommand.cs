@@ -14,12 +14,14 @@ internal static class ProfileCommand
     /// <summary>Measures and prints a table, slowest group first.</summary>
     /// <param name="model">The models.</param>
     /// <param name="batch">Number of images.</param>
-    /// <param name="repeats">Number of runs whose median counts.</param>
+    /// <param name="repeats">Number of runs.</param>
     /// <param name="threads">Number of threads; null for one per core.</param>
     /// <param name="weights">A file of weights, or null.</param>
     /// <param name="grouping">One of <see cref="Groupings"/>.</param>
+    /// <param name="least">Whether the least of the runs counts rather than their median.</param>
     /// <param name="disabledFusions">Rewrites to leave out.</param>
-    public static void Run(BenchModel model, int batch, int repeats, int? threads, string? weights, string grouping, IReadOnlyCollection<string> disabledFusions)
+    public static void Run(
+        BenchModel model, int batch, int repeats, int? threads, string? weights, string grouping, bool least, IReadOnlyCollection<string> disabledFusions)
     {
         using CpuBackend backend = new(threads);
         using GuidedWorkload workload = new(backend, model, batch, weights, disabledFusions);
@@ -28,10 +30,10 @@ internal static class ProfileCommand
             workload.Run();
         }
 
-        double[] medians = LaunchTimes.Medians(workload, repeats);
-        double total = medians.Sum();
+        double[] times = LaunchTimes.Measure(workload, repeats, least);
+        double total = times.Sum();
         Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture, $"{model.Name}, batch {batch}, {backend.Name}: {total:F2} ms in {medians.Length} launches (sum of their medians over {repeats} runs)"));
+            CultureInfo.InvariantCulture, $"{model.Name}, batch {batch}, {backend.Name}: {total:F2} ms in {times.Length} launches (sum of their {(least ? "least" : "median")} times over {repeats} runs)"));
         Console.WriteLine($"{"ms",10} {"share",7} {"count",5} {"GFLOP/s",9} {"GB/s",7}  {grouping}");
         foreach (IGrouping<string, Launch> group in workload.Plan.Launches.GroupBy(l => Key(l, grouping)).OrderByDescending(Sum))
         {
@@ -42,7 +44,7 @@ internal static class ProfileCommand
                 $"{ms,10:F3} {ms / total,7:P1} {group.Count(),5} {cost.Flops / ms / 1e6,9:F1} {cost.Bytes / ms / 1e6,7:F1}  {group.Key}"));
         }
 
-        double Sum(IEnumerable<Launch> launches) => launches.Sum(l => medians[l.Index]);
+        double Sum(IEnumerable<Launch> launches) => launches.Sum(l => times[l.Index]);
     }
 
     private static string Key(Launch launch, string grouping)

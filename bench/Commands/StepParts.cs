@@ -22,7 +22,7 @@ internal static class StepParts
     /// <param name="repeats">Number of runs.</param>
     public static IReadOnlyList<(string Part, double Milliseconds)> Measure(GuidedWorkload workload, int repeats)
     {
-        double[] medians = LaunchTimes.Medians(workload, repeats);
+        double[] medians = LaunchTimes.Measure(workload, repeats, least: false);
         return [.. All.Select(part => (part, workload.Plan.Launches.Where(l => Of(l.Node) == part).Sum(l => medians[l.Index])))];
     }
 }
@@ -30,10 +30,11 @@ internal static class StepParts
 /// <summary>How long each launch of a step takes.</summary>
 internal static class LaunchTimes
 {
-    /// <summary>The median of every launch over some runs, in milliseconds.</summary>
+    /// <summary>The time of every launch over some runs, in milliseconds.</summary>
     /// <param name="workload">The step.</param>
     /// <param name="repeats">Number of runs, at least 1.</param>
-    public static double[] Medians(GuidedWorkload workload, int repeats)
+    /// <param name="least">Whether the least of the runs counts rather than their median: on a busy machine, the time without what others took.</param>
+    public static double[] Measure(GuidedWorkload workload, int repeats, bool least)
     {
         int launches = workload.Plan.Launches.Count;
         double[][] runs = new double[repeats][];
@@ -42,6 +43,6 @@ internal static class LaunchTimes
             workload.Profile(runs[i] = new double[launches]);
         }
 
-        return [.. Enumerable.Range(0, launches).Select(launch => Statistics.Median(runs.Select(r => r[launch]).ToArray()))];
+        return [.. Enumerable.Range(0, launches).Select(launch => least ? runs.Min(r => r[launch]) : Statistics.Median(runs.Select(r => r[launch]).ToArray()))];
     }
 }
