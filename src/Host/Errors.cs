@@ -21,11 +21,11 @@ public sealed class InvalidFileException : KernelsException
     /// <param name="reason">What is wrong and, where it helps, what to do.</param>
     /// <param name="innerException">The cause, if another exception revealed it.</param>
     public InvalidFileException(string file, string place, string reason, Exception? innerException = null)
-        : base(place.Length == 0 ? $"{file}: {reason}" : $"{file}: {place}: {reason}", innerException)
+        : base(Printable(place.Length == 0 ? $"{file}: {reason}" : $"{file}: {place}: {reason}"), innerException)
     {
         File = file;
-        Place = place;
-        Reason = reason;
+        Place = Printable(place);
+        Reason = Printable(reason);
     }
 
     /// <summary>The file's path.</summary>
@@ -36,6 +36,14 @@ public sealed class InvalidFileException : KernelsException
 
     /// <summary>What is wrong.</summary>
     public string Reason { get; }
+
+    // Messages quote what hostile files contain: no escape sequence of theirs reaches a terminal, and no name of megabytes.
+    private static string Printable(string text)
+    {
+        const int MaxLength = 1000;
+        string shown = text.Length <= MaxLength ? text : string.Concat(text.AsSpan(0, MaxLength), "…");
+        return shown.Any(char.IsControl) ? string.Concat(shown.Select(c => char.IsControl(c) ? '\uFFFD' : c)) : shown;
+    }
 }
 
 /// <summary>Settings that contradict each other, the weights, or what the models admit.</summary>

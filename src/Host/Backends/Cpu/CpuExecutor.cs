@@ -1,0 +1,72 @@
+using Kernels.Runtime;
+
+namespace Kernels.Backends.Cpu;
+
+/// <summary>A plan bound to an arena: the kernels in order, every pointer resolved.</summary>
+internal sealed unsafe class CpuExecutor : Executor
+{
+    private readonly CpuBackend _backend;
+    private readonly NativeBuffer _arena;
+    private readonly CpuKernel[] _kernels;
+
+    public CpuExecutor(CpuBackend backend, Plan plan, Weights weights)
+    {
+        _backend = backend;
+        Plan = plan;
+        try
+        {
+            _arena = new NativeBuffer((nint)(plan.Memory.ArenaBytes / sizeof(float)));
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new DeviceException($"the arena of {plan.Memory.ArenaBytes} bytes does not fit this machine's memory; take a smaller batch", e);
+        }
+
+        try
+        {
+            CpuLowering lowering = new(backend, plan, weights, _arena);
+            foreach (Launch launch in plan.Launches)
+            {
+                lowering.Lower(launch.Node);
+            }
+
+            _kernels = [.. lowering.Kernels];
+        }
+        catch
+        {
+            _arena.Dispose();
+            throw;
+        }
+    }
+
+    public override Plan Plan { get; }
+
+    /// <summary>The arena, for tests that poison it.</summary>
+    internal Span<float> Arena => new(_arena.Pointer, (int)_arena.Length);
+
+    public override void Run(CancellationToken cancellationToken = default)
+    {
+        lock (_backend.Gate)
+        {
+            foreach (CpuKernel kernel in _kernels)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                _backend.Pool.Run(kernel);
+            }
+        }
+    }
+
+    protected override void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes) => bytes.CopyTo(Bytes(tensor));
+
+    protected override void ReadCore(Tensor tensor, Span<byte> bytes) => Bytes(tensor).CopyTo(bytes);
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _arena.Dispose();
+        }
+    }
+
+    private Span<byte> Bytes(Tensor tensor) => new((byte*)_arena.Pointer + Plan.Memory.Offsets[tensor], (int)tensor.Bytes);
+}

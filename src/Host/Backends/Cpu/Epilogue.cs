@@ -1,0 +1,69 @@
+using System.Runtime.CompilerServices;
+
+namespace Kernels.Backends.Cpu;
+
+/// <summary>What happens to a tile of sums on its way to memory: y = act(sum + bias + residual).</summary>
+internal readonly unsafe struct Epilogue
+{
+    private readonly float* _bias;
+    private readonly float* _residual;
+    private readonly float* _output;
+    private readonly int _channels;
+    private readonly bool _silu;
+
+    /// <summary>Describes the way to memory.</summary>
+    /// <param name="bias">One value per output channel, or null.</param>
+    /// <param name="residual">Added element by element, or null; may be <paramref name="output"/> itself.</param>
+    /// <param name="output">Result, rows of <paramref name="channels"/>.</param>
+    /// <param name="channels">Channels per row.</param>
+    /// <param name="silu">Whether act is SiLU rather than the identity.</param>
+    public Epilogue(float* bias, float* residual, float* output, int channels, bool silu)
+    {
+        _bias = bias;
+        _residual = residual;
+        _output = output;
+        _channels = channels;
+        _silu = silu;
+    }
+
+    /// <summary>Writes a tile.</summary>
+    /// <param name="tile">The sums.</param>
+    /// <param name="tileRow">Floats from one row of the tile to the next.</param>
+    /// <param name="rows">Rows of the tile.</param>
+    /// <param name="outputRows">For each row its row in the output.</param>
+    /// <param name="channel">Output channel of the tile's first column.</param>
+    /// <param name="columns">Columns to write.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public void Write<T>(float* tile, nint tileRow, int rows, int* outputRows, int channel, int columns)
+        where T : unmanaged, ISimd<T>
+    {
+        int whole = columns - (columns % T.Count);
+        for (int row = 0; row < rows; row++, tile += tileRow)
+        {
+            nint offset = ((nint)outputRows[row] * _channels) + channel;
+            Write<T>(tile, offset, channel, 0, whole);
+            Write<Simd1>(tile, offset, channel, whole, columns);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Write<T>(float* tile, nint offset, int channel, int from, int to)
+        where T : unmanaged, ISimd<T>
+    {
+        for (int i = from; i < to; i += T.Count)
+        {
+            T value = T.Load(tile + i);
+            if (_bias is not null)
+            {
+                value += T.Load(_bias + channel + i);
+            }
+
+            if (_residual is not null)
+            {
+                value += T.Load(_residual + offset + i);
+            }
+
+            (_silu ? VectorMath.SiLU(value) : value).Store(_output + offset + i);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+using System.Runtime.CompilerServices;
+
+namespace Kernels.Backends.Cpu;
+
+/// <summary>
+/// Gradient of group normalisation, some groups of one image per part. With u = (x - mean) f + s as in the forward direction, h = f dy act'(u) and means over
+/// the elements of a group: dx = h - mean(h) - (x - mean) rstd^2 mean(h (x - mean)).
+/// </summary>
+internal sealed unsafe class GroupNormBackward<T> : CpuKernel
+    where T : unmanaged, ISimd<T>
+{
+    // Two levels of summation, within and across blocks, keep the rounding of a long sum near that of its square root.
+    private const int BlockPixels = 64;
+
+    private readonly GroupNormShape _shape;
+    private readonly float* _x;
+    private readonly float* _statistics;
+    private readonly float* _gamma;
+    private readonly float* _beta;
+    private readonly float* _scaleShift;
+    private readonly bool _silu;
+    private readonly float* _dy;
+    private readonly float* _dx;
+    private readonly WorkerScratch _scratch;
+    private readonly int _groupsPerPart;
+    private readonly int _partsPerImage;
+
+    public GroupNormBackward(
+        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, float* dx, WorkerScratch scratch)
+    {
+        _shape = shape;
+        _x = x;
+        _statistics = statistics;
+        _gamma = gamma;
+        _beta = beta;
+        _scaleShift = scaleShift;
+        _silu = silu;
+        _dy = dy;
+        _dx = dx;
+        _scratch = scratch;
+        _groupsPerPart = shape.GroupsPerPart(T.Count);
+        _partsPerImage = (shape.Groups + _groupsPerPart - 1) / _groupsPerPart;
+        scratch.Reserve(5 * WorkerScratch.Align((nint)_groupsPerPart * shape.GroupChannels));
+    }
+
+    public override int Parts => _shape.N * _partsPerImage;
+
+    public override void Run(int part, int worker)
+    {
+        int image = part / _partsPerImage, firstGroup = part % _partsPerImage * _groupsPerPart;
+        int groups = Math.Min(_groupsPerPart, _shape.Groups - firstGroup), size = _shape.GroupChannels;
+        int first = firstGroup * size, channels = groups * size, whole = channels - (channels % T.Count);
+        nint offset = ((nint)image * _shape.Pixels * _shape.C) + first, aligned = WorkerScratch.Align(channels);
+        float* statistics = _statistics + (2 * (((nint)image * _shape.Groups) + firstGroup));
+        float* mean = _scratch.Of(worker);
+        float* factor = mean + aligned;
+        float* shift = factor + aligned;
+        float* sums = shift + aligned;
+        float* products = sums + aligned;
+        for (int group = 0; group < groups; group++)
+        {
+            int from = group * size;
+            GroupNormCoefficients.Fill(
+                _shape, image, first + from, statistics + (2 * group), _gamma, _beta, _scaleShift, mean + from, factor + from, shift + from);
+        }
+
+        new Span<float>(sums, (int)(2 * aligned)).Clear();
+        for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
+        {
+            int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
+            nint block = offset + ((nint)pixel * _shape.C);
+            Sum<T>(block, pixels, mean, factor, shift, sums, products, 0, whole);
+            Sum<Simd1>(block, pixels, mean, factor, shift, sums, products, whole, channels);
+        }
+
+        // From here on the two arrays of sums hold, per channel, the constant and the slope in x that its group subtracts.
+        for (int group = 0; group < groups; group++)
+        {
+            Merge(factor + (group * size), sums + (group * size), products + (group * size), statistics[(2 * group) + 1]);
+        }
+
+        for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
+        {
+            int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
+            nint block = offset + ((nint)pixel * _shape.C);
+            Apply<T>(block, pixels, mean, factor, sums, products, 0, whole);
+            Apply<Simd1>(block, pixels, mean, factor, sums, products, whole, channels);
+        }
+    }
+
+    // sums += sum of g, products += sum of g (x - mean); leaves g in dx if it is not dy itself, since the derivative of SiLU is worth computing once.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Sum<TV>(nint offset, int pixels, float* mean, float* factor, float* shift, float* sums, float* products, int from, int to)
+        where TV : unmanaged, ISimd<TV>
+    {
+        nint row = _shape.C;
+        for (int c = from; c < to; c += TV.Count)
+        {
+            TV m = TV.Load(mean + c), f = TV.Load(factor + c), s = TV.Load(shift + c);
+            TV sum = TV.Create(0f), product = TV.Create(0f);
+            float* x = _x + offset + c;
+            float* dy = _dy + offset + c;
+            float* dx = _dx + offset + c;
+            for (int i = 0; i < pixels; i++, x += row, dy += row, dx += row)
+            {
+                TV centred = TV.Load(x) - m, g = TV.Load(dy);
+                if (_silu)
+                {
+                    g *= VectorMath.SiLUDerivative(TV.MultiplyAdd(centred, f, s));
+                    g.Store(dx);
+                }
+
+                sum += g;
+                product = TV.MultiplyAdd(g, centred, product);
+            }
+
+            (TV.Load(sums + c) + sum).Store(sums + c);
+            (TV.Load(products + c) + product).Store(products + c);
+        }
+    }
+
+    private void Merge(float* factor, float* sums, float* products, float rstd)
+    {
+        int channels = _shape.GroupChannels;
+        double sum = 0, product = 0, count = (double)channels * _shape.Pixels;
+        for (int c = 0; c < channels; c++)
+        {
+            sum += (double)factor[c] * sums[c];
+            product += (double)factor[c] * products[c];
+        }
+
+        new Span<float>(sums, channels).Fill((float)(-sum / count));
+        new Span<float>(products, channels).Fill((float)(-product / count * rstd * rstd));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Apply<TV>(nint offset, int pixels, float* mean, float* factor, float* constant, float* slope, int from, int to)
+        where TV : unmanaged, ISimd<TV>
+    {
+        nint row = _shape.C;
+        float* gradient = _silu ? _dx : _dy;
+        for (int c = from; c < to; c += TV.Count)
+        {
+            TV m = TV.Load(mean + c), f = TV.Load(factor + c), k = TV.Load(constant + c), l = TV.Load(slope + c);
+            float* x = _x + offset + c;
+            float* g = gradient + offset + c;
+            float* dx = _dx + offset + c;
+            for (int i = 0; i < pixels; i++, x += row, g += row, dx += row)
+            {
+                TV.MultiplyAdd(TV.Load(g), f, TV.MultiplyAdd(TV.Load(x) - m, l, k)).Store(dx);
+            }
+        }
+    }
+}

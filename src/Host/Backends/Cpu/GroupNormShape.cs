@@ -1,0 +1,39 @@
+namespace Kernels.Backends.Cpu;
+
+/// <summary>Extents of a group normalisation over [N, Pixels, C], the C channels split evenly into consecutive groups.</summary>
+/// <param name="N">Images.</param>
+/// <param name="Pixels">H * W.</param>
+/// <param name="C">Channels.</param>
+/// <param name="Groups">Groups.</param>
+/// <param name="Epsilon">Added to the variance.</param>
+internal readonly record struct GroupNormShape(int N, int Pixels, int C, int Groups, float Epsilon = 1e-5f)
+{
+    /// <summary>Channels of a group.</summary>
+    public int GroupChannels => C / Groups;
+
+    /// <summary>Checks what the kernels rely on.</summary>
+    public void Validate()
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(Math.Min(Math.Min(N, Pixels), Math.Min(C, Groups)), 1, nameof(GroupNormShape));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(C % Groups, 0, nameof(GroupNormShape));
+    }
+
+    /// <summary>
+    /// How many groups one part takes. Whole vectors where the group size allows it, little enough memory for the passes after the first to find it in the
+    /// second-level cache, and several parts for one image. A function of one image's shape alone.
+    /// </summary>
+    /// <param name="lanes">Floats in a vector.</param>
+    public int GroupsPerPart(int lanes)
+    {
+        const int CachedFloats = 100 * 1024, ParallelFloats = 16 * 1024, PartsOfLargeImage = 4;
+        int unit = lanes / (int)System.Numerics.BigInteger.GreatestCommonDivisor(lanes, GroupChannels);
+        long channels = Math.Max(1, CachedFloats / Pixels);
+        if ((long)Pixels * C >= ParallelFloats)
+        {
+            channels = Math.Min(channels, C / PartsOfLargeImage);
+        }
+
+        long units = Math.Max(1, channels / ((long)unit * GroupChannels));
+        return (int)Math.Min(Groups, units * unit);
+    }
+}

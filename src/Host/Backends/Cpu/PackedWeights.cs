@@ -1,0 +1,96 @@
+namespace Kernels.Backends.Cpu;
+
+/// <summary>
+/// A weight in the order in which the micro-kernel reads it: panels of <see cref="PanelColumns"/> output channels, [panel, tap, input channel, column],
+/// zero beyond the last output channel. Packed once, shared by every kernel that uses the same weight in the same direction.
+/// </summary>
+internal sealed unsafe class PackedWeights : IDisposable
+{
+    private readonly NativeBuffer _buffer;
+
+    private PackedWeights(int taps, int inputs, int outputs, bool transposed)
+    {
+        Taps = taps;
+        Inputs = inputs;
+        Outputs = outputs;
+        Transposed = transposed;
+        PanelColumns = 2 * Simd.Count;
+        Panels = (outputs + PanelColumns - 1) / PanelColumns;
+        _buffer = new NativeBuffer(Panels * PanelFloats);
+    }
+
+    /// <summary>Kernel positions: kh * kw, 1 for a matrix.</summary>
+    public int Taps { get; }
+
+    /// <summary>Channels summed over, per tap.</summary>
+    public int Inputs { get; }
+
+    /// <summary>Channels produced.</summary>
+    public int Outputs { get; }
+
+    /// <summary>Whether this computes the gradient with respect to the input of the layer that owns the weight.</summary>
+    public bool Transposed { get; }
+
+    /// <summary>Output channels per panel: two vectors of the width in force when the weight was packed.</summary>
+    public int PanelColumns { get; }
+
+    /// <summary>Number of panels.</summary>
+    public int Panels { get; }
+
+    /// <summary>Floats from one panel to the next.</summary>
+    public nint PanelFloats => (nint)Taps * Inputs * PanelColumns;
+
+    /// <summary>Floats from one tap of a panel to the next.</summary>
+    public nint TapFloats => (nint)Inputs * PanelColumns;
+
+    /// <summary>The first panel.</summary>
+    public float* Pointer => _buffer.Pointer;
+
+    /// <summary>Packs a convolution weight for the forward direction.</summary>
+    /// <param name="weight">[Cout, Cin, kh, kw], as checkpoints hold it; a linear layer's [M, K] is the case of one tap.</param>
+    /// <param name="outputs">Cout.</param>
+    /// <param name="inputs">Cin.</param>
+    /// <param name="taps">kh * kw.</param>
+    public static PackedWeights Forward(float* weight, int outputs, int inputs, int taps)
+    {
+        var packed = new PackedWeights(taps, inputs, outputs, transposed: false);
+        packed.Fill(weight, outputStride: (nint)inputs * taps, inputStride: taps);
+        return packed;
+    }
+
+    /// <summary>Packs a convolution weight for the data gradient: the roles of the channels change, the taps keep their order.</summary>
+    /// <param name="weight">[Cout, Cin, kh, kw] of the forward convolution.</param>
+    /// <param name="outputs">Cout of the forward convolution: the channels that the gradient sums over.</param>
+    /// <param name="inputs">Cin of the forward convolution: the channels that the gradient produces.</param>
+    /// <param name="taps">kh * kw.</param>
+    public static PackedWeights DataGradient(float* weight, int outputs, int inputs, int taps)
+    {
+        var packed = new PackedWeights(taps, outputs, inputs, transposed: true);
+        packed.Fill(weight, outputStride: taps, inputStride: (nint)inputs * taps);
+        return packed;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _buffer.Dispose();
+
+    private void Fill(float* weight, nint outputStride, nint inputStride)
+    {
+        float* target = Pointer;
+        for (int panel = 0; panel < Panels; panel++)
+        {
+            int first = panel * PanelColumns;
+            int columns = Math.Min(PanelColumns, Outputs - first);
+            for (int tap = 0; tap < Taps; tap++)
+            {
+                for (int input = 0; input < Inputs; input++, target += PanelColumns)
+                {
+                    float* source = weight + (first * outputStride) + (input * inputStride) + tap;
+                    for (int column = 0; column < columns; column++)
+                    {
+                        target[column] = source[column * outputStride];
+                    }
+                }
+            }
+        }
+    }
+}

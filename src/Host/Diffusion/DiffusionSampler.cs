@@ -1,0 +1,264 @@
+using System.Globalization;
+using Kernels.Models;
+using Kernels.Passes;
+using Kernels.Runtime;
+
+namespace Kernels.Diffusion;
+
+/// <summary>What is known after a step; valid during the call that receives it.</summary>
+/// <param name="step">Steps executed before this one.</param>
+/// <param name="steps">Steps in all.</param>
+/// <param name="executor">Where the results lie.</param>
+public readonly ref struct StepResult(int step, int steps, Executor executor)
+{
+    /// <summary>Steps executed before this one.</summary>
+    public int Step { get; } = step;
+
+    /// <summary>Steps in all.</summary>
+    public int Steps { get; } = steps;
+
+    /// <summary>Copies x after this step.</summary>
+    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
+    public void ReadX(Span<float> destination) => executor.Read("x_next", destination);
+
+    /// <summary>Copies the prediction of x_0.</summary>
+    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
+    public void ReadPredXstart(Span<float> destination) => executor.Read("pred_xstart", destination);
+}
+
+/// <summary>Receives the result of a step.</summary>
+/// <param name="result">The result; not to be kept.</param>
+public delegate void StepCallback(StepResult result);
+
+/// <summary>The images of one batch: labels, and where x_T and the noise come from.</summary>
+public sealed record SampleBatch
+{
+    /// <summary>Label per image, for the classifier and a class-conditional UNet. Empty if neither is there.</summary>
+    public IReadOnlyList<int> Labels { get; init; } = [];
+
+    /// <summary>Seed of the noise, used where none is supplied.</summary>
+    public ulong Seed { get; init; }
+
+    /// <summary>Index of the first image of the batch in the job: noise depends on it, not on the batch.</summary>
+    public long FirstImage { get; init; }
+
+    /// <summary>Number of images.</summary>
+    public required int Count { get; init; }
+
+    /// <summary>x_T (or x_0 for an inversion) as <c>[N, H, W, C]</c>; null draws it from the seed.</summary>
+    public float[]? Initial { get; init; }
+
+    /// <summary>Noise of every step as <c>[S, N, H, W, C]</c>; null draws it from the seed.</summary>
+    public float[]? StepNoise { get; init; }
+
+    /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
+    public float[]? LowRes { get; init; }
+}
+
+/// <summary>Samples batches of images with a diffusion model, a classifier if the settings ask for one, and a backend.</summary>
+/// <remarks>Not for several threads at once. Executors are kept per batch size; the weights are packed once.</remarks>
+public sealed class DiffusionSampler : IDisposable
+{
+    private readonly Backend _backend;
+    private readonly Model _diffusion;
+    private readonly Model? _classifier;
+    private readonly Weights _weights;
+    private readonly IReadOnlyCollection<string> _disabledFusions;
+    private readonly (int Height, int Width)? _lowRes;
+    private readonly Dictionary<(int Batch, bool SuppliedNoise), Executor> _executors = [];
+
+    /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
+    /// <param name="backend">The device.</param>
+    /// <param name="diffusion">The diffusion model.</param>
+    /// <param name="process">Schedule, respacing, parameterization.</param>
+    /// <param name="classifier">The classifier; may be null without classifier guidance.</param>
+    /// <param name="settings">Sampler and guidance.</param>
+    /// <param name="size">Height and width of the images; null for the size that the diffusion model was trained on.</param>
+    /// <param name="disabledFusions">Rewrites to leave out (<see cref="Fusion.All"/>).</param>
+    /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
+    /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
+    public DiffusionSampler(
+        Backend backend,
+        Model diffusion,
+        DiffusionConfig process,
+        Model? classifier,
+        SamplerSettings settings,
+        (int Height, int Width)? size = null,
+        IReadOnlyCollection<string>? disabledFusions = null,
+        (int Height, int Width)? lowRes = null)
+    {
+        ArgumentNullException.ThrowIfNull(diffusion);
+        ArgumentNullException.ThrowIfNull(settings);
+        _backend = backend;
+        _diffusion = diffusion;
+        _classifier = settings.ClassifierScale == 0 ? null : classifier;
+        _disabledFusions = disabledFusions ?? [];
+        _lowRes = lowRes;
+        Settings = settings;
+        (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
+        Table = new StepTable(new GaussianDiffusion(process), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale);
+        List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
+        if (_classifier is not null)
+        {
+            weights.Add((GuidedStep.ClassifierPrefix, _classifier.Weights));
+        }
+
+        _weights = Weights.Combine(weights);
+        _ = BuildGraph(1, suppliedNoise: false);
+    }
+
+    /// <summary>Sampler and guidance.</summary>
+    public SamplerSettings Settings { get; }
+
+    /// <summary>The steps.</summary>
+    public StepTable Table { get; }
+
+    /// <summary>Height of the images.</summary>
+    public int Height { get; }
+
+    /// <summary>Width of the images.</summary>
+    public int Width { get; }
+
+    /// <summary>Elements of one image.</summary>
+    public int ImageElements => Height * Width * _diffusion.Config.InChannels;
+
+    /// <summary>The plan of one step for a batch size.</summary>
+    /// <param name="batch">Number of images.</param>
+    public Plan PlanStep(int batch) => Plan.Create(Fusion.Apply(BuildGraph(batch, suppliedNoise: false), _disabledFusions).Graph);
+
+    /// <summary>Samples a batch.</summary>
+    /// <param name="batch">Labels and noise.</param>
+    /// <param name="onStep">Called after every step.</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    /// <returns>Images <c>[N, H, W, C]</c>, for a trained model in [-1, 1].</returns>
+    /// <exception cref="ConfigurationException">Labels or noise do not fit.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public float[] Sample(SampleBatch batch, StepCallback? onStep = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        int n = batch.Count;
+        int elements = n * ImageElements;
+        Expect(batch.Initial, elements, "the initial images");
+        Expect(batch.StepNoise, Table.Count * elements, "the noise of the steps");
+        Executor executor = ExecutorFor(n, batch.StepNoise is not null);
+        Graph graph = executor.Plan.Graph;
+        executor.Write("step_table", Table.Values);
+        executor.Write("step", [0]);
+        executor.Write("x", batch.Initial ?? InitialNoise(batch));
+        WriteLabels(executor, batch);
+        if (batch.LowRes is not null)
+        {
+            executor.Write("low_res", batch.LowRes);
+        }
+
+        bool takesNoise = graph.Inputs.Any(t => t.Name == "noise");
+        if (graph.Inputs.Any(t => t.Name == "seed"))
+        {
+            executor.Write("seed", Words(batch.Seed));
+            executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
+        }
+
+        for (int step = 0; step < Table.Count; step++)
+        {
+            if (takesNoise)
+            {
+                executor.Write("noise", batch.StepNoise.AsSpan(step * elements, elements));
+            }
+
+            executor.Run(cancellationToken);
+            onStep?.Invoke(new StepResult(step, Table.Count, executor));
+        }
+
+        return executor.Read("x_next");
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (Executor executor in _executors.Values)
+        {
+            executor.Dispose();
+        }
+
+        _executors.Clear();
+    }
+
+    private static int[] Words(ulong value) => [(int)(uint)value, (int)(uint)(value >> 32)];
+
+    private static void Expect(float[]? values, int elements, string what)
+    {
+        if (values is not null && values.Length != elements)
+        {
+            throw new ConfigurationException(string.Create(CultureInfo.InvariantCulture, $"{what} have {values.Length} elements; {elements} are needed"));
+        }
+    }
+
+    private Graph BuildGraph(int batch, bool suppliedNoise) =>
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes);
+
+    private Executor ExecutorFor(int batch, bool suppliedNoise)
+    {
+        if (!_executors.TryGetValue((batch, suppliedNoise), out Executor? executor))
+        {
+            Graph graph = Fusion.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions).Graph;
+            _executors.Add((batch, suppliedNoise), executor = _backend.Compile(Plan.Create(graph), _weights));
+        }
+
+        return executor;
+    }
+
+    private float[] InitialNoise(SampleBatch batch)
+    {
+        float[] x = new float[batch.Count * ImageElements];
+        for (int i = 0; i < batch.Count; i++)
+        {
+            RandomStreams.Normals(batch.Seed, (ulong)(batch.FirstImage + i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
+        }
+
+        return x;
+    }
+
+    private void WriteLabels(Executor executor, SampleBatch batch)
+    {
+        Graph graph = executor.Plan.Graph;
+        bool classifier = graph.Inputs.Any(t => t.Name == "y");
+        bool unet = graph.Inputs.Any(t => t.Name == "y_unet");
+        bool unetFollows = unet && !Settings.Unconditional;
+        if ((classifier || unetFollows) && batch.Labels.Count != batch.Count)
+        {
+            throw new ConfigurationException($"{batch.Labels.Count} labels were given for {batch.Count} images");
+        }
+
+        if (classifier)
+        {
+            CheckLabels(batch.Labels, _classifier!.Config.OutChannels, "the classifier");
+            executor.Write("y", [.. batch.Labels]);
+        }
+
+        if (!unet)
+        {
+            return;
+        }
+
+        IEnumerable<int> nulls = Enumerable.Repeat(Settings.NullLabel ?? 0, batch.Count);
+        if (unetFollows)
+        {
+            CheckLabels(batch.Labels, _diffusion.Config.NumClasses!.Value, "the diffusion model");
+        }
+
+        executor.Write(
+            "y_unet",
+            Settings.Unconditional ? [.. nulls] : Settings.CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
+    }
+
+    private static void CheckLabels(IReadOnlyList<int> labels, int classes, string model)
+    {
+        foreach (int label in labels)
+        {
+            if (label < 0 || label >= classes)
+            {
+                throw new ConfigurationException($"class {label} is out of range: {model} has classes 0 to {classes - 1}");
+            }
+        }
+    }
+}

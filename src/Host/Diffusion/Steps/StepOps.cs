@@ -1,0 +1,152 @@
+using Kernels.Ops;
+
+namespace Kernels.Diffusion.Steps;
+
+/// <summary>Checks that the ops of a step share.</summary>
+internal static class StepInputs
+{
+    /// <summary>Checks a <see cref="StepTable"/> and the counter that selects its row.</summary>
+    /// <param name="inputs">The inputs of the op.</param>
+    /// <param name="table">Position of the table <c>[S, 16]</c>; the counter <c>[1]</c> follows it.</param>
+    public static void ExpectTable(OpInputs inputs, int table)
+    {
+        Shape shape = inputs.ExpectRank(table, $"step table [S, {StepTable.Columns}]", 2);
+        inputs.Expect(shape[1] == StepTable.Columns, $"the step table must have {StepTable.Columns} columns, got {inputs[table]}");
+        inputs.ExpectShape(table + 1, "step counter [1]", [1], DType.I32);
+    }
+}
+
+/// <summary>The timestep of the current step, once per image: t[n] = table[step, <see cref="StepColumn.ModelTimestep"/>].</summary>
+/// <param name="Images">Number of images N.</param>
+/// <remarks>Inputs: step table <c>[S, 16]</c>, step counter <c>[1]</c>. Output: <c>[N]</c>.</remarks>
+public sealed record StepTimesteps(int Images) : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(2);
+        StepInputs.ExpectTable(inputs, 0);
+        return [new TensorType([Images])];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node) => 0;
+
+    /// <inheritdoc/>
+    public override Cost Cost(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return new Cost(2 * sizeof(float), node.Output.Bytes, 0);
+    }
+}
+
+/// <summary>Moves on to the next step: the counter plus one.</summary>
+/// <remarks>Input: step counter <c>[1]</c>. Output: <c>[1]</c>, in the same memory. So that a captured step can be replayed without a word from the host.</remarks>
+public sealed record AdvanceStep : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputs => [0];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(1);
+        inputs.ExpectShape(0, "step counter [1]", [1], DType.I32);
+        return [new TensorType([1], DType.I32)];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node) => 0;
+}
+
+/// <summary>
+/// The noise of the current step: standard normal values that depend on seed, image index, step and position alone (<see cref="RandomStreams"/>), so that an image is the same in
+/// every batch.
+/// </summary>
+/// <param name="Shape">Shape of the noise <c>[N, H, W, C]</c>.</param>
+/// <remarks>
+/// Inputs: seed <c>[2]</c> of <see cref="DType.I32"/>, low word first; image indices <c>[N, 2]</c> likewise; step counter <c>[1]</c>. Output: <c>[N, H, W, C]</c>.
+/// </remarks>
+public sealed record StepNoise(Shape Shape) : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(3);
+        inputs.ExpectShape(0, "seed [2]", [2], DType.I32);
+        inputs.ExpectShape(1, "image indices [N, 2]", [Shape[0], 2], DType.I32);
+        inputs.ExpectShape(2, "step counter [1]", [1], DType.I32);
+        return [new TensorType(Shape)];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return 60L * node.Output.Shape.Elements;
+    }
+}
+
+/// <summary>
+/// Classifier-free guidance (Ho and Salimans 2022): eps = (1 + w) · eps(y) − w · eps(null) with w of <see cref="StepColumn.CfgScale"/>; variances are the conditional ones.
+/// </summary>
+/// <param name="Parameterization">How to read the model's output.</param>
+/// <remarks>
+/// Inputs: model output of both halves <c>[2N, H, W, K]</c>, the conditional one first; step table <c>[S, 16]</c>; step counter <c>[1]</c>. Output: <c>[N, H, W, K]</c>.
+/// </remarks>
+public sealed record ClassifierFreeGuidance(Parameterization Parameterization) : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(3);
+        Shape both = inputs.ExpectRank(0, "model output [2N, H, W, K]", 4);
+        inputs.Expect(both[0] % 2 == 0, $"the two halves of {inputs[0]} are not of one size");
+        StepInputs.ExpectTable(inputs, 1);
+        return [new TensorType(both.With(0, both[0] / 2))];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return 3L * node.Output.Shape.Elements / Parameterization.OutputsPerChannel;
+    }
+}
+
+/// <summary>x_t to x_{t−1}: the update of <c>p_sample</c>, <c>ddim_sample</c> or <c>ddim_reverse_sample</c>, guidance included.</summary>
+/// <param name="Sampler">Which update.</param>
+/// <param name="Parameterization">How to read the model's output.</param>
+/// <param name="Noise">Whether noise is an input; a deterministic sampler needs none.</param>
+/// <param name="Guided">Whether the classifier's gradient ∇ₓ log p(y | x_t) is an input; the step table scales it.</param>
+/// <remarks>
+/// Inputs: x <c>[N, H, W, C]</c>; model output <c>[N, H, W, K]</c>, K = C or 2C; step table <c>[S, 16]</c>; step counter <c>[1]</c>; if declared noise and gradient, both like x.
+/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x.
+/// </remarks>
+public sealed record SamplerUpdate(SamplerKind Sampler, Parameterization Parameterization, bool Noise, bool Guided) : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputs => [0];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(4 + (Noise ? 1 : 0) + (Guided ? 1 : 0));
+        Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
+        inputs.ExpectShape(1, "model output [N, H, W, K]", x.With(3, x[3] * Parameterization.OutputsPerChannel));
+        StepInputs.ExpectTable(inputs, 2);
+        for (int i = 4; i < inputs.Count; i++)
+        {
+            inputs.ExpectShape(i, Noise && i == 4 ? "noise" : "gradient", x);
+        }
+
+        return [new TensorType(x), new TensorType(x)];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return node.Output.Shape.Elements * (12L + (Noise ? 2 : 0) + (Guided ? 4 : 0));
+    }
+}

@@ -1,0 +1,61 @@
+namespace Kernels.Files;
+
+/// <summary>
+/// Writes a file whole or not at all: beside its destination under a temporary name, flushed to the disk, then renamed over it.
+/// A reader never sees half a file, and a failure leaves what was there before.
+/// </summary>
+public static class AtomicFile
+{
+    /// <summary>Creates or replaces <paramref name="path"/> with what <paramref name="write"/> writes.</summary>
+    /// <param name="path">The destination. A symbolic link stays one: its target is replaced.</param>
+    /// <param name="write">Writes the content to a seekable stream. What it throws passes through, and the temporary file is removed.</param>
+    /// <exception cref="InvalidFileException">The destination cannot be written.</exception>
+    public static void Write(string path, Action<Stream> write)
+    {
+        ArgumentNullException.ThrowIfNull(write);
+        string? temporary = null;
+        try
+        {
+            string target = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+            if (Directory.Exists(target))
+            {
+                throw new InvalidFileException(path, "", "cannot be written: it is a directory");
+            }
+
+            temporary = Path.Combine(Path.GetDirectoryName(target)!, $".{Path.GetFileName(target)}.{Guid.NewGuid():N}.tmp");
+            using (FileStream stream = new(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, bufferSize: 1 << 16))
+            {
+                write(stream);
+                stream.Flush(flushToDisk: true);
+            }
+
+            File.Move(temporary, target, overwrite: true);
+            temporary = null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InvalidFileException(path, "", $"cannot be written: {e.Message}", e);
+        }
+        finally
+        {
+            Remove(temporary);
+        }
+    }
+
+    private static void Remove(string? temporary)
+    {
+        if (temporary is null)
+        {
+            return;
+        }
+
+        try
+        {
+            File.Delete(temporary);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The error that brought us here is the one worth reporting.
+        }
+    }
+}

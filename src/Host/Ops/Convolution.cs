@@ -1,0 +1,115 @@
+using Kernels.Passes;
+
+namespace Kernels.Ops;
+
+/// <summary>
+/// Two-dimensional convolution (cross-correlation) with zero padding: y[n,i,j,o] = Σ x[n, i·s+a−p, j·s+b−p, c] · w[o,c,a,b] (+ bias[o]) (+ residual[n,i,j,o]).
+/// </summary>
+/// <param name="Stride">Step s between windows.</param>
+/// <param name="Padding">Rows and columns p of zeros on each side.</param>
+/// <param name="Bias">Whether a bias is added.</param>
+/// <param name="Residual">Whether a tensor of the output's shape is added.</param>
+/// <remarks>
+/// Inputs: x <c>[N, H, W, C]</c>, w <c>[O, C, KH, KW]</c>, then bias <c>[O]</c> and residual <c>[N, OH, OW, O]</c> if declared.
+/// Output: <c>[N, OH, OW, O]</c> with OH = ⌊(H + 2p − KH) / s⌋ + 1. Source: <c>torch.nn.functional.conv2d</c>.
+/// </remarks>
+public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false) : Op
+{
+    /// <summary>Position of the residual among the inputs.</summary>
+    public int ResidualInput => Bias ? 3 : 2;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0));
+        Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
+        Shape w = inputs.ExpectRank(1, "weight [O, C, KH, KW]", 4);
+        inputs.Expect(w[1] == x[3], $"the weight takes {w[1]} channels, x has {x[3]}");
+        int height = ((x[1] + (2 * Padding) - w[2]) / Stride) + 1;
+        int width = ((x[2] + (2 * Padding) - w[3]) / Stride) + 1;
+        inputs.Expect(x[1] + (2 * Padding) >= w[2] && x[2] + (2 * Padding) >= w[3], $"a {w[2]}x{w[3]} window does not fit {x} with padding {Padding}");
+        Shape y = [x[0], height, width, w[0]];
+        if (Bias)
+        {
+            inputs.ExpectShape(2, "bias [O]", [w[0]]);
+        }
+
+        if (Residual)
+        {
+            inputs.ExpectShape(ResidualInput, "residual [N, OH, OW, O]", y);
+        }
+
+        return [new TensorType(y)];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        Shape w = node.Inputs[1].Shape;
+        return node.Output.Shape.Elements * ((2L * w[1] * w[2] * w[3]) + (Bias ? 1 : 0) + (Residual ? 1 : 0));
+    }
+
+    /// <inheritdoc/>
+    public override void Gradient(GradientScope scope, Node node)
+    {
+        ArgumentNullException.ThrowIfNull(scope);
+        ArgumentNullException.ThrowIfNull(node);
+        Tensor dy = scope.Of(node.Output)!;
+        Tensor x = node.Inputs[0];
+        if (scope.Wants(x))
+        {
+            scope.Accumulate(x, scope.Emit(new ConvolutionGradient(Stride, Padding, x.Shape[1], x.Shape[2]), dy, node.Inputs[1]));
+        }
+
+        if (Residual)
+        {
+            scope.Accumulate(node.Inputs[ResidualInput], dy);
+        }
+    }
+}
+
+/// <summary>
+/// Data gradient of <see cref="Convolution"/>: dx[n,h,w,c] = Σ dy[n,i,j,o] · w[o,c,a,b] over h = i·s+a−p, w = j·s+b−p (+ residual[n,h,w,c]).
+/// </summary>
+/// <param name="Stride">Step s of the forward convolution.</param>
+/// <param name="Padding">Padding p of the forward convolution.</param>
+/// <param name="Height">Height of the forward input.</param>
+/// <param name="Width">Width of the forward input.</param>
+/// <param name="Residual">Whether a tensor of the output's shape is added: the gradient that another branch sends to the same tensor.</param>
+/// <remarks>Inputs: dy <c>[N, OH, OW, O]</c>, w <c>[O, C, KH, KW]</c>, residual <c>[N, H, W, C]</c> if declared. Output: dx <c>[N, H, W, C]</c>.</remarks>
+public sealed record ConvolutionGradient(int Stride, int Padding, int Height, int Width, bool Residual = false) : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputs => Residual ? [2] : [];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(Residual ? 3 : 2);
+        Shape dy = inputs.ExpectRank(0, "dy [N, OH, OW, O]", 4);
+        Shape w = inputs.ExpectRank(1, "weight [O, C, KH, KW]", 4);
+        inputs.Expect(w[0] == dy[3], $"the weight gives {w[0]} channels, dy has {dy[3]}");
+        int height = ((Height + (2 * Padding) - w[2]) / Stride) + 1;
+        int width = ((Width + (2 * Padding) - w[3]) / Stride) + 1;
+        inputs.Expect(dy[1] == height && dy[2] == width, $"an input of {Height}x{Width} gives {height}x{width}, dy is {dy}");
+        Shape dx = [dy[0], Height, Width, w[1]];
+        if (Residual)
+        {
+            inputs.ExpectShape(2, "residual [N, H, W, C]", dx);
+        }
+
+        return [new TensorType(dx)];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        Shape w = node.Inputs[1].Shape;
+        return (2L * node.Inputs[0].Shape.Elements * w[1] * w[2] * w[3]) + (Residual ? node.Output.Shape.Elements : 0);
+    }
+}

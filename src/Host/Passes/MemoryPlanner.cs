@@ -1,0 +1,174 @@
+namespace Kernels.Passes;
+
+/// <summary>Gives every tensor but the weights a place in one arena, so that tensors that are never alive together share bytes.</summary>
+/// <remarks>
+/// Views share their source's storage; an op that declares it may write over a dying input of the same size; a graph's updates are laid onto the inputs they
+/// replace. What is left is placed largest first, each into the tightest gap that is free during its life (Pisarchyk and Lee 2020, "greedy by size").
+/// Inputs and outputs keep their bytes for the whole run, so that a caller can write before and read after it.
+/// </remarks>
+public static class MemoryPlanner
+{
+    /// <summary>Alignment of every tensor: one cache line, and one AVX-512 register.</summary>
+    public const int Alignment = 64;
+
+    /// <summary>Plans the arena of a graph.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="reuseInPlace">Whether ops may write over dying inputs.</param>
+    /// <exception cref="GraphException">An update cannot be done in place.</exception>
+    public static MemoryPlan Plan(Graph graph, bool reuseInPlace = true)
+    {
+        ArgumentNullException.ThrowIfNull(graph);
+        (Dictionary<Tensor, Storage> storages, int inPlace) = AssignStorage(graph, reuseInPlace);
+        List<Storage> placed = [];
+        foreach (Storage storage in storages.Values.Distinct().OrderByDescending(s => s.Bytes).ThenBy(s => s.First))
+        {
+            storage.Offset = FindGap(placed, storage);
+            placed.Add(storage);
+        }
+
+        long arena = placed.Count == 0 ? 0 : placed.Max(s => s.Offset + s.Bytes);
+        long leastPossible = 0;
+        for (int i = -1; i <= graph.Nodes.Count; i++)
+        {
+            leastPossible = Math.Max(leastPossible, placed.Where(s => s.First <= i && i <= s.Last).Sum(s => s.Bytes));
+        }
+
+        return new MemoryPlan(storages.ToDictionary(p => p.Key, p => p.Value.Offset), arena, leastPossible, placed.Sum(s => s.Bytes), inPlace);
+    }
+
+    private static (Dictionary<Tensor, Storage> Storages, int InPlace) AssignStorage(Graph graph, bool reuseInPlace)
+    {
+        Dictionary<Tensor, Storage> storages = [];
+        Dictionary<Tensor, int> lastUse = LastUses(graph);
+        foreach (Tensor input in graph.Inputs)
+        {
+            storages.Add(input, new Storage(input.Bytes, -1) { Last = graph.Nodes.Count, Held = true });
+        }
+
+        int inPlace = 0;
+        for (int i = 0; i < graph.Nodes.Count; i++)
+        {
+            Node node = graph.Nodes[i];
+            for (int k = 0; k < node.Outputs.Count; k++)
+            {
+                Tensor output = node.Outputs[k];
+                Storage? shared = k > 0 ? null : Shared(graph, node, i, storages, reuseInPlace);
+                inPlace += shared is not null && !node.Op.IsView ? 1 : 0;
+                Storage storage = shared ?? new Storage(output.Bytes, i);
+                storage.Last = Math.Max(storage.Last, lastUse.GetValueOrDefault(output, i));
+                storage.Held |= graph.Outputs.Values.Contains(output);
+                storages.Add(output, storage);
+            }
+        }
+
+        foreach ((Tensor output, Tensor input) in graph.Updates)
+        {
+            if (storages[output] != storages[input])
+            {
+                throw new GraphException($"'{output.Name}' cannot be written over '{input.Name}': its node must work in place on it and be its last reader");
+            }
+        }
+
+        return (storages, inPlace);
+    }
+
+    private static Storage? Shared(Graph graph, Node node, int index, Dictionary<Tensor, Storage> storages, bool reuseInPlace)
+    {
+        if (node.Op.IsView)
+        {
+            return storages.GetValueOrDefault(node.Inputs[0]);
+        }
+
+        Tensor? updated = graph.Updates.GetValueOrDefault(node.Output);
+        foreach (int k in node.Op.InPlaceInputs)
+        {
+            Tensor input = node.Inputs[k];
+            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != node.Output.Bytes || storage.Bytes != Align(input.Bytes))
+            {
+                continue;
+            }
+
+            bool isUpdate = updated is not null && storages[updated] == storage && graph.Consumers(updated)[^1] == node;
+            bool dies = reuseInPlace && updated is null && !storage.Held && storage.Last <= index;
+
+            // Another input in the same storage would be overwritten while it is still being read, unless the op reads that one in step as well.
+            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || node.Op.InPlaceInputs.Contains(p.j));
+            if (alone && (isUpdate || dies))
+            {
+                return storage;
+            }
+        }
+
+        return null;
+    }
+
+    private static Dictionary<Tensor, int> LastUses(Graph graph)
+    {
+        Dictionary<Tensor, int> last = [];
+        foreach (Tensor output in graph.Outputs.Values)
+        {
+            last[output] = graph.Nodes.Count;
+        }
+
+        for (int i = graph.Nodes.Count - 1; i >= 0; i--)
+        {
+            Node node = graph.Nodes[i];
+            foreach (Tensor input in node.Inputs)
+            {
+                last.TryAdd(input, i);
+            }
+
+            // A view keeps its source alive; going backwards, the view's own last use is known by now.
+            if (node.Op.IsView)
+            {
+                last[node.Inputs[0]] = Math.Max(last[node.Inputs[0]], last.GetValueOrDefault(node.Output, i));
+            }
+        }
+
+        return last;
+    }
+
+    private static long Align(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
+
+    private static long FindGap(List<Storage> placed, Storage storage)
+    {
+        long best = -1;
+        long bestSize = long.MaxValue;
+        long end = 0;
+        foreach (Storage other in placed.Where(o => o.First <= storage.Last && storage.First <= o.Last).OrderBy(o => o.Offset))
+        {
+            long gap = other.Offset - end;
+            if (gap >= storage.Bytes && gap < bestSize)
+            {
+                (best, bestSize) = (end, gap);
+            }
+
+            end = Math.Max(end, other.Offset + other.Bytes);
+        }
+
+        return best >= 0 ? best : end;
+    }
+
+    /// <summary>Bytes that one or more tensors occupy in turn, from the node that first writes them to the one that last reads them.</summary>
+    private sealed class Storage(long bytes, int first)
+    {
+        public long Bytes { get; } = Align(bytes);
+
+        public int First { get; } = first;
+
+        public int Last { get; set; } = first;
+
+        /// <summary>Whether the caller reads or writes it, so that nothing else may be put there.</summary>
+        public bool Held { get; set; }
+
+        public long Offset { get; set; }
+    }
+}
+
+/// <summary>Where every tensor but the weights lies.</summary>
+/// <param name="Offsets">Offset of each tensor in the arena, in bytes.</param>
+/// <param name="ArenaBytes">Size of the arena.</param>
+/// <param name="LeastBytes">The most that is alive at any one time: no placement can be smaller.</param>
+/// <param name="UnsharedBytes">What the storages would take side by side.</param>
+/// <param name="InPlace">Number of nodes that write over an input.</param>
+public sealed record MemoryPlan(IReadOnlyDictionary<Tensor, long> Offsets, long ArenaBytes, long LeastBytes, long UnsharedBytes, int InPlace);

@@ -1,0 +1,110 @@
+namespace Kernels.Runtime;
+
+/// <summary>A device that runs plans.</summary>
+public abstract class Backend : IDisposable
+{
+    /// <summary>The device in a few words, for receipts and tables.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>Binds a plan to memory and weights. What depends on the weights alone is done here, once.</summary>
+    /// <param name="plan">The plan.</param>
+    /// <param name="weights">A value for every weight of the plan's graph.</param>
+    /// <exception cref="InvalidFileException">A weight is missing, misshapen or not finite.</exception>
+    /// <exception cref="DeviceException">The device lacks memory.</exception>
+    public abstract Executor Compile(Plan plan, Weights weights);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Frees what the backend holds. Executors must be disposed first.</summary>
+    /// <param name="disposing">Whether <see cref="Dispose()"/> was called.</param>
+    protected abstract void Dispose(bool disposing);
+}
+
+/// <summary>A plan bound to a device's memory. Not for several threads at once.</summary>
+public abstract class Executor : IDisposable
+{
+    /// <summary>What it runs.</summary>
+    public abstract Plan Plan { get; }
+
+    /// <summary>Writes an input. It keeps its values until it is written again or a run updates it.</summary>
+    /// <param name="name">The input's name.</param>
+    /// <param name="values">As many elements as its shape has.</param>
+    /// <exception cref="GraphException">There is no such input, or it has another type or size.</exception>
+    public void Write(string name, ReadOnlySpan<float> values)
+    {
+        Tensor tensor = Plan.Graph.Input(name);
+        Check(tensor, DType.F32, values.Length);
+        WriteCore(tensor, System.Runtime.InteropServices.MemoryMarshal.AsBytes(values));
+    }
+
+    /// <summary>Writes an integer input.</summary>
+    /// <param name="name">The input's name.</param>
+    /// <param name="values">As many elements as its shape has.</param>
+    /// <exception cref="GraphException">There is no such input, or it has another type or size.</exception>
+    public void Write(string name, ReadOnlySpan<int> values)
+    {
+        Tensor tensor = Plan.Graph.Input(name);
+        Check(tensor, DType.I32, values.Length);
+        WriteCore(tensor, System.Runtime.InteropServices.MemoryMarshal.AsBytes(values));
+    }
+
+    /// <summary>Reads an output of the last run.</summary>
+    /// <param name="name">The output's name.</param>
+    /// <param name="destination">As many elements as its shape has.</param>
+    /// <exception cref="GraphException">There is no such output, or it has another type or size.</exception>
+    public void Read(string name, Span<float> destination)
+    {
+        Tensor tensor = Plan.Graph.Output(name);
+        Check(tensor, DType.F32, destination.Length);
+        ReadCore(tensor, System.Runtime.InteropServices.MemoryMarshal.AsBytes(destination));
+    }
+
+    /// <summary>Reads an output of the last run into a new array.</summary>
+    /// <param name="name">The output's name.</param>
+    /// <exception cref="GraphException">There is no such output, or it has another type.</exception>
+    public float[] Read(string name)
+    {
+        float[] values = new float[Plan.Graph.Output(name).Shape.Elements];
+        Read(name, values);
+        return values;
+    }
+
+    /// <summary>Runs the plan once.</summary>
+    /// <param name="cancellationToken">Looked at before every launch; a cancelled run leaves the outputs undefined.</param>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public abstract void Run(CancellationToken cancellationToken = default);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Copies to the device.</summary>
+    /// <param name="tensor">An input.</param>
+    /// <param name="bytes">Its values.</param>
+    protected abstract void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes);
+
+    /// <summary>Copies from the device.</summary>
+    /// <param name="tensor">An output.</param>
+    /// <param name="bytes">Its values.</param>
+    protected abstract void ReadCore(Tensor tensor, Span<byte> bytes);
+
+    /// <summary>Frees the memory.</summary>
+    /// <param name="disposing">Whether <see cref="Dispose()"/> was called.</param>
+    protected abstract void Dispose(bool disposing);
+
+    private static void Check(Tensor tensor, DType dtype, int elements)
+    {
+        if (tensor.DType != dtype || tensor.Shape.Elements != elements)
+        {
+            throw new GraphException($"{tensor} cannot be exchanged with {elements} elements of {dtype}");
+        }
+    }
+}
