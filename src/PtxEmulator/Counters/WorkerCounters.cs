@@ -49,11 +49,10 @@ internal sealed unsafe class WorkerCounters
     }
 
     /// <summary>A warp's access to global memory moves each 32-byte sector that it touches once.</summary>
-    internal void Global(Instruction instruction, Allocation? allocation, ulong* addresses, uint bytes, uint mask)
+    internal void Global(AccessKind kind, Allocation? allocation, ulong* addresses, uint bytes, uint mask)
     {
         var sectors = stackalloc ulong[64];
         var count = 0;
-        var kind = instruction is Load ? AccessKind.Read : AccessKind.Write;
         for (var rest = mask; rest != 0; rest &= rest - 1)
         {
             var address = addresses[BitOperations.TrailingZeroCount(rest)];
@@ -88,7 +87,7 @@ internal sealed unsafe class WorkerCounters
     /// Shared memory serves 32 banks of 4 bytes in one wavefront. Accesses of 8 and 16 bytes go by half and quarter warps; each group takes as many wavefronts as
     /// the bank with the most different words needs, at least one.
     /// </summary>
-    internal void Shared(Instruction instruction, ulong* addresses, uint bytes, uint mask)
+    internal void Shared(ulong* addresses, uint bytes, uint mask)
     {
         SharedBytes += bytes * BitOperations.PopCount(mask);
         var lanes = bytes <= 4 ? 32 : (int)(128 / bytes);

@@ -101,7 +101,7 @@ internal static unsafe class Access
                 Vector512.Load(addresses + q).Store(warp.HostAddresses + q);
             if (known.Written != null || known.Accesses != null)
                 GlobalChecks.Check(warp, instruction, known, bytes, kind, mask);
-            warp.Block.Counters?.Global(instruction, known, addresses, bytes, mask);
+            warp.Block.Counters?.Global(kind, known, addresses, bytes, mask);
             return mask;
         }
         return GlobalByLane(warp, instruction, bytes, kind, mask);
@@ -133,7 +133,7 @@ internal static unsafe class Access
                 GlobalChecks.Check(warp, instruction, allocation, bytes, kind, 1u << lane);
         }
         if (good != 0)
-            warp.Block.Counters?.Global(instruction, null, warp.Addresses, bytes, good);
+            warp.Block.Counters?.Global(kind, null, warp.Addresses, bytes, good);
         return good;
     }
 
@@ -156,7 +156,7 @@ internal static unsafe class Access
             if (block.SharedWritten != null)
                 SharedChecks.CheckWritten(warp, instruction, bytes, kind, good);
             block.Races?.Check(warp, instruction, bytes, kind, good);
-            block.Counters?.Shared(instruction, addresses, bytes, good);
+            block.Counters?.Shared(addresses, bytes, good);
         }
         return good;
     }
