@@ -184,14 +184,6 @@ internal sealed partial class Decoder
                     Rounding.Up => B64<EachWide2<Directed.MulWide<Directed.Up>>>(Kind),
                     _ => B64<Doubles.Mul>(Kind),
                 };
-            case "div":
-                return rounding switch
-                {
-                    Rounding.Zero => B64<EachWide2<Directed.DivWide<Directed.TowardZero>>>(Kind),
-                    Rounding.Down => B64<EachWide2<Directed.DivWide<Directed.Down>>>(Kind),
-                    Rounding.Up => B64<EachWide2<Directed.DivWide<Directed.Up>>>(Kind),
-                    _ => B64<Doubles.Div>(Kind),
-                };
             case "neg":
                 return U64<Doubles.Neg>(Kind);
             case "abs":
@@ -208,6 +200,7 @@ internal sealed partial class Decoder
                 return op.Name switch
                 {
                     "fma" or "mad" => T64<Doubles.Fma>(Kind),
+                    "div" => B64<Doubles.Div>(Kind),
                     "rcp" => U64<Doubles.Rcp>(approximate ? InstructionClass.Special : Kind),
                     "sqrt" => U64<Doubles.Sqrt>(Kind),
                     "rsqrt" => U64<Doubles.Rsqrt>(InstructionClass.Special),

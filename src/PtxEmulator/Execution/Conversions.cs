@@ -149,7 +149,14 @@ internal sealed unsafe class ConvertLane(
         var cut = Math.Max(0, 128 - (int)Int128.LeadingZeroCount(magnitude) - 53);
         var kept = magnitude >> cut;
         var real = Math.ScaleB((double)kept, cut);
-        if (kept << cut != magnitude)
+        var inexact = kept << cut != magnitude;
+        if (to.Bits == 64)
+        {
+            if (inexact && rounding == (value < 0 ? Rounding.Down : Rounding.Up))
+                real = Math.BitIncrement(real);
+            return BitConverter.DoubleToUInt64Bits(value < 0 ? -real : real);
+        }
+        if (inexact)
             real = BitConverter.Int64BitsToDouble(BitConverter.DoubleToInt64Bits(real) | 1);
         return ToFloat(value < 0 ? -real : real);
     }

@@ -78,9 +78,38 @@ internal static class Directed
         where TDirection : struct, IDirection
     {
         var product = a * b;
+        // The error of a product this small is below the smallest number.
+        if (Math.Abs(product) < 1e-290 && a != 0 && b != 0)
+            return TinyProduct<TDirection>(a, b);
         if (double.IsInfinity(product) && double.IsFinite(a) && double.IsFinite(b))
             return TDirection.Adjust(product, product > 0 ? -1 : 1);
         return double.IsFinite(product) ? TDirection.Adjust(product, Math.FusedMultiplyAdd(a, b, -product)) : product;
+    }
+
+    private static double TinyProduct<TDirection>(double a, double b)
+        where TDirection : struct, IDirection
+    {
+        var (x, ex) = Decode(a);
+        var (y, ey) = Decode(b);
+        var exact = (UInt128)x * y;
+        // The place of the last bit: of the smallest number, or 53 bits below the first.
+        var bits = 128 - (int)UInt128.LeadingZeroCount(exact);
+        var place = Math.Max(-1074, ex + ey + bits - 53);
+        var cut = place - (ex + ey);
+        var whole = cut >= 128 ? 0 : cut <= 0 ? exact << -cut : exact >> cut;
+        var inexact = cut > 0 && (cut >= 128 || whole << cut != exact);
+        var sign = double.IsNegative(a) == double.IsNegative(b) ? 1.0 : -1.0;
+        if (inexact && TDirection.Adjust(sign, sign) != sign)
+            whole++;
+        return sign * Math.ScaleB((double)whole, place);
+    }
+
+    private static (ulong Significand, int Exponent) Decode(double value)
+    {
+        var bits = BitConverter.DoubleToUInt64Bits(value);
+        var exponent = (int)(bits >> 52) & 0x7FF;
+        var fraction = bits & ((1UL << 52) - 1);
+        return exponent == 0 ? (fraction, -1074) : (fraction | 1UL << 52, exponent - 1075);
     }
 
     /// <summary>Rounds a binary64 value that stands for an exact one, rounded in the same direction, to binary32.</summary>
@@ -139,20 +168,4 @@ internal static class Directed
     internal struct AddWide<T> : IScalarWide2 where T : struct, IDirection { public static ulong Apply(ulong a, ulong b) => BitConverter.DoubleToUInt64Bits(Sum<T>(Double(a), Double(b))); }
     internal struct SubWide<T> : IScalarWide2 where T : struct, IDirection { public static ulong Apply(ulong a, ulong b) => BitConverter.DoubleToUInt64Bits(Sum<T>(Double(a), -Double(b))); }
     internal struct MulWide<T> : IScalarWide2 where T : struct, IDirection { public static ulong Apply(ulong a, ulong b) => BitConverter.DoubleToUInt64Bits(Product<T>(Double(a), Double(b))); }
-
-    internal struct DivWide<T> : IScalarWide2
-        where T : struct, IDirection
-    {
-        public static ulong Apply(ulong a, ulong b)
-        {
-            var (x, y) = (Double(a), Double(b));
-            var quotient = x / y;
-            if (double.IsFinite(quotient) && quotient != 0)
-            {
-                var remainder = -Math.FusedMultiplyAdd(quotient, y, -x);
-                quotient = T.Adjust(quotient, y > 0 ? remainder : -remainder);
-            }
-            return BitConverter.DoubleToUInt64Bits(quotient);
-        }
-    }
 }
