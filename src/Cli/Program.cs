@@ -1,1 +1,3 @@
-return 0;
+using Kernels.Cli;
+
+return await KernelsCommand.RunAsync(args, CliConsole.Standard).ConfigureAwait(false);

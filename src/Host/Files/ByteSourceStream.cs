@@ -1,50 +1,27 @@
 namespace Kernels.Files;
 
-/// <summary>A forward, read-only stream over a part of a <see cref="ByteSource"/>, for the decompressors.</summary>
-internal sealed class ByteSourceStream : Stream
+/// <summary>A stream over parts of a <see cref="ByteSource"/>, one after the other.</summary>
+internal sealed class ByteSourceStream(ByteSource source, IReadOnlyList<(long Offset, long Length)> parts) : ReadOnlyStream
 {
-    private readonly ByteSource _source;
-    private readonly long _end;
-    private long _next;
-
-    public ByteSourceStream(ByteSource source, long offset, long length)
-    {
-        _source = source;
-        _next = offset;
-        _end = offset + length;
-    }
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
+    private int _part;
+    private long _read;
 
     public override int Read(Span<byte> buffer)
     {
-        int count = (int)Math.Min(buffer.Length, _end - _next);
-        _source.Read(_next, buffer[..count]);
-        _next += count;
+        while (_part < parts.Count && _read == parts[_part].Length)
+        {
+            _part++;
+            _read = 0;
+        }
+
+        if (_part == parts.Count)
+        {
+            return 0;
+        }
+
+        int count = (int)Math.Min(buffer.Length, parts[_part].Length - _read);
+        source.Read(parts[_part].Offset + _read, buffer[..count]);
+        _read += count;
         return count;
     }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    public override void Flush()
-    {
-    }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 }

@@ -262,7 +262,7 @@ internal sealed class ZipEntry : ByteSource
     {
         try
         {
-            using ByteSourceStream compressed = new(_file, _dataOffset, CompressedLength);
+            using ByteSourceStream compressed = new(_file, [(_dataOffset, CompressedLength)]);
             using DeflateStream inflater = new(compressed, CompressionMode.Decompress);
             int read = inflater.ReadAtLeast(destination, destination.Length, throwOnEndOfStream: false);
             if (read < destination.Length)
@@ -275,7 +275,7 @@ internal sealed class ZipEntry : ByteSource
                 throw Invalid($"claims {Length} bytes but inflates to more");
             }
         }
-        catch (InvalidDataException e)
+        catch (Exception e) when (e is InvalidDataException or IOException)
         {
             throw Invalid("its compressed data are damaged", e);
         }

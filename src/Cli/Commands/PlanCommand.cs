@@ -1,0 +1,120 @@
+using System.CommandLine;
+using System.Globalization;
+using Kernels.Diffusion;
+using Kernels.Models;
+using Kernels.Passes;
+using Kernels.Runtime;
+using Spectre.Console;
+
+namespace Kernels.Cli.Commands;
+
+/// <summary><c>kernels plan</c>: what one step launches, before and after fusion.</summary>
+internal static class PlanCommand
+{
+    public static Command Create(CliConsole console)
+    {
+        Argument<string> file = new("file") { Description = "Checkpoint of a diffusion model (its guided step is planned) or of a classifier (forward and gradient)." };
+        Option<string?> classifier = Options.Value<string?>("--classifier", "Checkpoint of the classifier that guides the step.");
+        Option<string?> key = Options.Value<string?>("--key", "Where the state dict is nested in the checkpoint, as ema.");
+        Option<int> batch = Options.Value<int>("--batch-size", "Number of images.");
+        batch.DefaultValueFactory = _ => 1;
+        Option<bool> dot = new("--dot") { Description = "Write the fused graph in Graphviz's language instead." };
+        Option<bool> mermaid = new("--mermaid") { Description = "Write the fused graph as a Mermaid flowchart instead." };
+        Option<bool> text = new("--text") { Description = "Write the fused graph as text instead, one node per line." };
+        ModelOptions models = new();
+        DeviceOptions device = new();
+        Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text };
+        models.AddTo(command);
+        command.Add(device.DisableFusion);
+        command.SetAction(parsed =>
+        {
+            int images = parsed.GetValue(batch);
+            if (images < 1)
+            {
+                throw new ConfigurationException($"--batch-size is {images}; it must be positive");
+            }
+
+            using LoadedModel model = ModelLoader.Load(parsed.GetValue(file)!, models.DiffusionOverrides(parsed), parsed.GetValue(key));
+            using LoadedModel? guide = parsed.GetValue(classifier) is string path
+                ? ModelLoader.Load(path, models.ClassifierOverrides(parsed), expected: ModelKind.Encoder)
+                : null;
+            Graph graph = Step(model, guide, images);
+            FusionResult fused = Fusion.Apply(graph, device.DisabledFusions(parsed));
+            if (parsed.GetValue(dot) || parsed.GetValue(mermaid) || parsed.GetValue(text))
+            {
+                console.Output.Write(parsed.GetValue(dot) ? fused.Graph.ToDot() : parsed.GetValue(mermaid) ? fused.Graph.ToMermaid() : fused.Graph.ToText());
+                return ExitCode.Done;
+            }
+
+            Show(console.Tables, "Before fusion", Plan.Create(Fusion.Apply(graph, ["all"]).Graph));
+            Show(console.Tables, "After fusion", Plan.Create(fused.Graph));
+            Compare(console.Tables, Plan.Create(Fusion.Apply(graph, ["all"]).Graph), Plan.Create(fused.Graph), fused);
+            return ExitCode.Done;
+        });
+        return command;
+    }
+
+    private static Graph Step(LoadedModel model, LoadedModel? classifier, int batch)
+    {
+        ModelConfig config = model.Model.Config;
+        int size = config.ImageSize;
+        if (config.Kind == ModelKind.Encoder)
+        {
+            return ModelGraphs.Classifier(config, batch, size, size, 1);
+        }
+
+        SamplerSettings settings = new() { ClassifierScale = classifier is null ? 0 : 1 };
+        StepTable table = new(new GaussianDiffusion(model.Process!), SamplerKind.Ddpm, classifierScale: settings.ClassifierScale);
+        (int, int)? lowRes = config.Kind == ModelKind.SuperRes ? (size / 4, size / 4) : null;
+        return GuidedStep.Build(config, classifier?.Model.Config, table, settings, batch, size, size, lowRes: lowRes);
+    }
+
+    private static void Show(IAnsiConsole console, string title, Plan plan)
+    {
+        Table table = new() { Border = TableBorder.Simple, Title = new TableTitle(title) };
+        table.AddColumns("#", "op", "name", "inputs", "output");
+        table.AddColumn(new TableColumn("bytes").RightAligned());
+        table.AddColumn(new TableColumn("FLOP").RightAligned());
+        table.AddColumn(new TableColumn("offset").RightAligned());
+        foreach (Launch launch in plan.Launches)
+        {
+            Node node = launch.Node;
+            table.AddRow(
+                new Text(launch.Index.ToString(CultureInfo.InvariantCulture)),
+                new Text(node.Op.ToString()),
+                new Text(node.Name),
+                new Text(string.Join(' ', node.Inputs.Where(t => t.Kind != TensorKind.Weight).Select(t => t.Shape))),
+                new Text(node.Output.Shape.ToString()),
+                new Text(Number(launch.Cost.Bytes)),
+                new Text(Number(launch.Cost.Flops)),
+                new Text(Number(plan.Memory.Offsets[node.Output])));
+        }
+
+        console.Write(table);
+    }
+
+    private static void Compare(IAnsiConsole console, Plan before, Plan after, FusionResult fused)
+    {
+        Table table = new() { Border = TableBorder.Simple, Title = new TableTitle("One step") };
+        table.AddColumn("");
+        table.AddColumn(new TableColumn("before fusion").RightAligned());
+        table.AddColumn(new TableColumn("after fusion").RightAligned());
+        Row("launches", p => p.Launches.Count);
+        Row("bytes", p => p.Graph.Cost.Bytes);
+        Row("FLOP", p => p.Graph.Cost.Flops);
+        Row("weights, bytes", p => p.Graph.Weights.Sum(w => w.Bytes));
+        Row("arena, bytes", p => p.Memory.ArenaBytes);
+        Row("arena, least possible", p => p.Memory.LeastBytes);
+        Row("arena without sharing", p => p.Memory.UnsharedBytes);
+        Row("nodes in place", p => p.Memory.InPlace);
+        console.Write(table);
+        foreach ((string name, int count) in fused.Applied)
+        {
+            console.MarkupLineInterpolated($"{name}: applied {count} times");
+        }
+
+        void Row(string name, Func<Plan, long> value) => table.AddRow(name, Number(value(before)), Number(value(after)));
+    }
+
+    private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,103 @@
+using System.CommandLine;
+using Kernels.Diffusion;
+
+namespace Kernels.Cli.Commands;
+
+/// <summary>The options of <c>kernels sample</c> beside those of models and devices.</summary>
+internal sealed class SampleOptions
+{
+    public Option<string?> Diffusion { get; } = Options.Value<string?>("--diffusion", "Checkpoint of the diffusion model; the demo pair if absent.", "--model-path", "--model_path");
+
+    public Option<string?> Classifier { get; } = Options.Value<string?>("--classifier", "Checkpoint of the noisy classifier.", "--classifier-path", "--classifier_path");
+
+    public Option<string?> Key { get; } = Options.Value<string?>("--key", "Where the state dict is nested in the diffusion checkpoint, as ema.");
+
+    public Option<string[]> Class { get; } = Options.Value<string[]>("--class", "Classes to sample: 3, star, 0-9, lists with commas; repeated over the samples. Random without it.");
+
+    public Option<int?> NumSamples { get; } = Options.Value<int?>("--num-samples", "Number of images; without it one per listed class, else 16.");
+
+    public Option<int> BatchSize { get; } = Options.Value<int>("--batch-size", "Images sampled at once. The images do not depend on it.");
+
+    public Option<string?> Sampler { get; } = Options.Value<string?>("--sampler", "ddpm or ddim.");
+
+    public Option<bool?> UseDdim { get; } = Options.Flag("--use-ddim", "The original's spelling of --sampler ddim.");
+
+    public Option<int?> Steps { get; } = Options.Value<int?>("--steps", "Number of steps, evenly spaced: short for --timestep-respacing N, or ddimN with DDIM.");
+
+    public Option<double> Eta { get; } = Options.Value<double>("--eta", "Noise of DDIM: 0 is deterministic.");
+
+    public Option<double?> ClassifierScale { get; } = Options.Value<double?>("--classifier-scale", "Factor on the classifier's gradient; 0 skips the classifier. 1 if a classifier is given.");
+
+    public Option<double> CfgScale { get; } = Options.Value<double>("--cfg-scale", "w of classifier-free guidance, eps = (1+w) eps(y) - w eps(null).");
+
+    public Option<bool?> Unconditional { get; } = Options.Flag("--unconditional", "Feed a class-conditional UNet its null label, so that only the classifier steers.");
+
+    public Option<int?> NullLabel { get; } = Options.Value<int?>("--null-label", "The label that means \"no class\"; known for converted checkpoints.");
+
+    public Option<ulong> Seed { get; } = Options.Value<ulong>("--seed", "Seed of all noise. The same seed gives the same images.");
+
+    public Option<bool?> ClipDenoised { get; } = Options.Flag("--clip-denoised", "Clamp the predicted image to [-1, 1] at every step; true unless told otherwise.");
+
+    public Option<string?> Output { get; } = Options.Value<string?>("--output", "A .png (one picture of all), a .npz (as guided-diffusion writes it) or a folder. samples/sample.png if absent.");
+
+    public Option<string?> Intermediates { get; } = Options.Value<string?>("--intermediates", "Folder for a picture of the predicted images after every step.");
+
+    /// <summary>Creates the options.</summary>
+    public SampleOptions()
+    {
+        BatchSize.DefaultValueFactory = _ => 16;
+        Sampler.AcceptOnlyFromAmong("ddpm", "ddim");
+    }
+
+    /// <summary>Adds the options to a command.</summary>
+    /// <param name="command">The command.</param>
+    public void AddTo(Command command)
+    {
+        foreach (Option option in new Option[]
+        {
+            Diffusion, Classifier, Key, Class, NumSamples, BatchSize, Sampler, UseDdim, Steps, Eta, ClassifierScale, CfgScale, Unconditional, NullLabel, Seed, ClipDenoised,
+            Output, Intermediates,
+        })
+        {
+            command.Add(option);
+        }
+    }
+
+    /// <summary>The sampler, in either spelling.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <exception cref="ConfigurationException">The two spellings contradict each other.</exception>
+    public SamplerKind SamplerOf(ParseResult parsed)
+    {
+        bool? useDdim = parsed.GetValue(UseDdim);
+        SamplerKind? named = parsed.GetValue(Sampler) switch
+        {
+            "ddim" => SamplerKind.Ddim,
+            "ddpm" => SamplerKind.Ddpm,
+            _ => null,
+        };
+        return useDdim is bool ddim && named is SamplerKind kind && ddim != (kind == SamplerKind.Ddim)
+            ? throw new ConfigurationException($"--use-ddim {useDdim} and --sampler {parsed.GetValue(Sampler)} contradict each other")
+            : named ?? (useDdim == true ? SamplerKind.Ddim : SamplerKind.Ddpm);
+    }
+
+    /// <summary>The respacing that <see cref="Steps"/> stands for; null if it is absent.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="respacing">What <c>--timestep-respacing</c> says.</param>
+    /// <exception cref="ConfigurationException">Both are given, or the number is not positive.</exception>
+    public string? RespacingOf(ParseResult parsed, string? respacing)
+    {
+        if (parsed.GetValue(Steps) is not int steps)
+        {
+            return respacing;
+        }
+
+        if (respacing is not null)
+        {
+            throw new ConfigurationException("--steps and --timestep-respacing say the same thing; give one of them");
+        }
+
+        return steps > 0
+            ? FormattableString.Invariant($"{(SamplerOf(parsed) == SamplerKind.Ddim ? "ddim" : "")}{steps}")
+            : throw new ConfigurationException($"--steps is {steps}; it must be positive");
+    }
+}
