@@ -18,26 +18,29 @@ internal sealed class CliConsole(TextWriter output, TextWriter error, bool? inte
     public TextWriter Error { get; } = error;
 
     /// <summary>Tables and text of the standard output.</summary>
-    public IAnsiConsole Tables { get; } = Create(output, false);
+    public IAnsiConsole Tables { get; } = Create(output, interactive);
 
     /// <summary>Progress bars and messages.</summary>
     public IAnsiConsole Progress { get; } = Create(error, interactive);
 
+    /// <summary>Writes a message.</summary>
+    /// <param name="message">One line.</param>
+    public void Tell(FormattableString message) => Error.WriteLine(FormattableString.Invariant(message));
+
     private static IAnsiConsole Create(TextWriter writer, bool? interactive)
     {
+        bool redirected = interactive is null
+            ? ReferenceEquals(writer, Console.Out) ? Console.IsOutputRedirected : !ReferenceEquals(writer, Console.Error) || Console.IsErrorRedirected
+            : interactive == false;
         IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings
         {
             Out = new AnsiConsoleOutput(writer),
-            Interactive = interactive switch
-            {
-                true => InteractionSupport.Yes,
-                false => InteractionSupport.No,
-                _ => Console.IsErrorRedirected ? InteractionSupport.No : InteractionSupport.Detect,
-            },
+            Ansi = redirected ? AnsiSupport.No : AnsiSupport.Detect,
+            Interactive = redirected ? InteractionSupport.No : InteractionSupport.Detect,
         });
 
-        // A table cut to 80 columns because the output goes to a file would lose what the file is for.
-        if (!ReferenceEquals(writer, Console.Error) && (Console.IsOutputRedirected || !ReferenceEquals(writer, Console.Out)))
+        // A table cut to 80 columns because it goes to a file would lose what the file is for.
+        if (redirected)
         {
             console.Profile.Width = 240;
         }

@@ -11,7 +11,7 @@ namespace Kernels.Cli;
 /// </summary>
 internal sealed class ModelOptions
 {
-    private readonly Option<string?> _preset = Options.Value<string?>("--preset", $"Settings of a published model: {string.Join(", ", Presets.Names)}.");
+    private readonly Option<string?> _preset = Options.Value<string?>("--preset", $"Settings of a published model: {string.Join(", ", Presets.All.Select(p => p.Name))}.");
     private readonly Option<int?> _imageSize = Options.Value<int?>("--image-size", "Height and width of the images.");
     private readonly Option<int?> _numChannels = Options.Value<int?>("--num-channels", "Base width (model_channels).");
     private readonly Option<int?> _numResBlocks = Options.Value<int?>("--num-res-blocks", "Residual blocks per level.");

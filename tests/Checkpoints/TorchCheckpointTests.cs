@@ -39,8 +39,9 @@ public sealed class TorchCheckpointTests
         Assert.Equal("größer ☃", averages.Metadata["text"]);
 
         using Checkpoint half = Checkpoint.Load(Fixtures.Small(name), "averages.half");
-        Assert.Equal(DType.F16, half.Tensors["0.weight"].DType);
-        Assert.Equal(DType.I64, half.Tensors["1.num_batches_tracked"].DType == DType.F16 ? DType.I64 : half.Tensors["1.num_batches_tracked"].DType);
+        Assert.Equal(averages.Tensors.Keys, half.Tensors.Keys);
+        Assert.All(half.Tensors.Values, tensor => Assert.Equal(DType.F16, tensor.DType));
+        Assert.Equal(averages.Tensors["0.weight"].ToFloat32().Select(value => (float)(Half)value), half.Tensors["0.weight"].ToFloat32());
     }
 
     [Theory]
@@ -96,12 +97,15 @@ public sealed class TorchCheckpointTests
         {
             NpyArray array = expected.Read(name);
             Assert.Equal(array.Dims, tensor.Shape.Select(dim => (long)dim));
-            Assert.Equal(array.ToFloat64(), tensor.ToFloat64());
-            Assert.Equal(array.ToFloat64().Select(value => (float)value), tensor.ToFloat32());
+            Assert.Equal(Bits(array.ToFloat64()), Bits(tensor.ToFloat64()));
+            Assert.Equal(Bits(array.ToFloat64().Select(value => (double)(float)value)), Bits(tensor.ToFloat32().Select(value => (double)value)));
             if (!tensor.DType.IsFloatingPoint())
             {
                 Assert.Equal(array.ToInt64(), tensor.ToInt64());
             }
         }
     }
+
+    // Bit patterns tell the zeros apart; NaN is NaN whatever its payload.
+    private static long[] Bits(IEnumerable<double> values) => [.. values.Select(value => BitConverter.DoubleToInt64Bits(double.IsNaN(value) ? double.NaN : value))];
 }

@@ -39,7 +39,7 @@ internal static class ConvertCommand
                 _ => null,
             };
             SafeTensorsWriter.Write(path, model.Checkpoint.Tensors.Values, metadata, type);
-            console.Progress.MarkupLineInterpolated($"{model.Checkpoint.Tensors.Count} tensors, {string.Join(", ", metadata.Keys)} in the metadata:");
+            console.Tell($"{model.Checkpoint.Tensors.Count} tensors, {string.Join(", ", metadata.Keys)} in the metadata:");
             console.Output.WriteLine(path);
             return ExitCode.Done;
         });

@@ -134,12 +134,12 @@ internal static class InspectCommand
             int size = config.ImageSize;
             bool encoder = config.Kind == ModelKind.Encoder;
             Graph graph = encoder ? ModelGraphs.Classifier(config, 1, size, size, 1) : ModelGraphs.UNet(config, 1, size, size, config.Kind == ModelKind.SuperRes ? (size / 4, size / 4) : null);
-            Cost forward = encoder ? Forward(graph) : graph.Cost;
+            Cost forward = encoder ? ForwardCost(graph) : graph.Cost;
             IEnumerable<string> types = model.Checkpoint.Tensors.Values.GroupBy(t => t.DType).Select(g => $"{g.Count()} {g.Key.ToString().ToLowerInvariant()}");
             return new Facts(model.Checkpoint.Tensors.Values.Sum(t => (long)t.Shape.Elements), string.Join(", ", types), forward, encoder ? graph.Cost : null);
         }
 
-        private static Cost Forward(Graph graph) =>
+        private static Cost ForwardCost(Graph graph) =>
             new Graph(graph.Nodes, graph.Inputs, new Dictionary<string, Tensor> { ["logits"] = graph.Output("logits") }).Pruned().Cost;
     }
 }

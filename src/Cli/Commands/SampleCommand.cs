@@ -24,7 +24,9 @@ internal static class SampleCommand
         options.AddTo(command);
         models.AddTo(command);
         device.AddTo(command);
-        command.SetAction((parsed, cancellationToken) => Task.FromResult(Run(console, parsed, options, models, device, cancellationToken)));
+
+        // On a thread of its own: the caller must stay free to hear Ctrl+C.
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, models, device, cancellationToken), CancellationToken.None));
         return command;
     }
 
@@ -76,8 +78,8 @@ internal static class SampleCommand
         SampleFormat format = new(job.Count, sampler.Height, sampler.Width, channels, job.Columns);
         SampleOutput output = SampleOutput.Create(job.Output, format);
         StepPictures? pictures = job.Intermediates is null ? null : new StepPictures(job.Intermediates, format);
-        console.Progress.MarkupLineInterpolated(
-            $"[grey]{job.Count} images of {sampler.Height}x{sampler.Width}, {sampler.Table.Count} {(sampler.Settings.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {job.Seed}, on {backend.Name}[/]");
+        console.Tell(
+            $"{job.Count} images of {sampler.Height}x{sampler.Width}, {sampler.Table.Count} {(sampler.Settings.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {job.Seed}, on {backend.Name}");
         long start = Stopwatch.GetTimestamp();
         int done = 0;
         bool interrupted = false;
@@ -115,7 +117,7 @@ internal static class SampleCommand
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        console.Progress.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{job.Count} images in {seconds:0.0} s:");
+        console.Tell($"{job.Count} images in {seconds:0.0} s:");
         console.Output.WriteLine(output.Path);
         return ExitCode.Done;
     }

@@ -21,14 +21,17 @@ internal static class VerifyCommand
         DeviceOptions device = new();
         Command command = new("verify", "Run reference packs and compare every output with what was recorded. Exit 4 if one differs too much.") { packs, tolerance, against, key, json };
         device.AddTo(command);
-        command.SetAction((parsed, cancellationToken) =>
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(parsed, cancellationToken), CancellationToken.None));
+        return command;
+
+        int Run(ParseResult parsed, CancellationToken cancellationToken)
         {
             using Backend backend = device.Open(parsed);
             PackVerifier verifier = new(backend, device.DisabledFusions(parsed), parsed.GetValue(tolerance));
             List<Comparison> rows = [];
             foreach (string pack in parsed.GetValue(packs)!)
             {
-                console.Progress.MarkupLineInterpolated($"[grey]verifying {pack} on {backend.Name}[/]");
+                console.Tell($"verifying {pack} on {backend.Name}");
                 rows.AddRange(verifier.Verify(pack, parsed.GetValue(against), parsed.GetValue(key), cancellationToken));
             }
 
@@ -42,10 +45,9 @@ internal static class VerifyCommand
             }
 
             int failed = rows.Count(r => !r.Passed);
-            console.Progress.MarkupLineInterpolated($"{rows.Count - failed} of {rows.Count} outputs agree");
-            return Task.FromResult(failed == 0 ? ExitCode.Done : ExitCode.VerificationFailed);
-        });
-        return command;
+            console.Tell($"{rows.Count - failed} of {rows.Count} outputs agree");
+            return failed == 0 ? ExitCode.Done : ExitCode.VerificationFailed;
+        }
     }
 
     private static void WriteTable(IAnsiConsole console, List<Comparison> rows)

@@ -12,11 +12,13 @@ public static class AtomicFile
     /// <exception cref="InvalidFileException">The destination cannot be written.</exception>
     public static void Write(string path, Action<Stream> write)
     {
+        ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(write);
         string? temporary = null;
         try
         {
-            string target = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+            FileInfo destination = new(path);
+            string target = destination.LinkTarget is null ? destination.FullName : destination.ResolveLinkTarget(returnFinalTarget: true)!.FullName;
             if (Directory.Exists(target))
             {
                 throw new InvalidFileException(path, "", "cannot be written: it is a directory");

@@ -67,9 +67,19 @@ public sealed class Graph
     /// <summary>Finds an input by name.</summary>
     /// <param name="name">The input's name.</param>
     /// <exception cref="GraphException">There is none; the message lists those there are.</exception>
-    public Tensor Input(string name) =>
-        Inputs.FirstOrDefault(t => t.Name == name)
-        ?? throw new GraphException($"the graph has no input '{name}'; it has {string.Join(", ", Inputs.Select(t => t.Name))}");
+    public Tensor Input(string name)
+    {
+        // A plain loop: inputs are written between steps, where nothing is allocated.
+        for (int i = 0; i < Inputs.Count; i++)
+        {
+            if (Inputs[i].Name == name)
+            {
+                return Inputs[i];
+            }
+        }
+
+        throw new GraphException($"the graph has no input '{name}'; it has {string.Join(", ", Inputs.Select(t => t.Name))}");
+    }
 
     /// <summary>Finds an output by name.</summary>
     /// <param name="name">The output's name.</param>

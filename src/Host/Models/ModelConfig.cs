@@ -82,6 +82,14 @@ public sealed record ModelConfig
     /// <summary>Width of the embedding of timestep and label.</summary>
     public int EmbeddingChannels => 4 * ModelChannels;
 
+    /// <summary>Name of the class of guided-diffusion.</summary>
+    internal string ClassName => Kind switch
+    {
+        ModelKind.UNet => "UNetModel",
+        ModelKind.SuperRes => "SuperResModel",
+        _ => "EncoderUNetModel",
+    };
+
     /// <summary>Width of a level: <c>int(mult * model_channels)</c>.</summary>
     /// <param name="level">The level, 0 the largest.</param>
     public int Channels(int level) => (int)(ChannelMult[level] * ModelChannels);

@@ -79,12 +79,32 @@ public abstract class Executor : IDisposable
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public abstract void Run(CancellationToken cancellationToken = default);
 
+    /// <summary>Runs the plan once, launch by launch, and says how long each took.</summary>
+    /// <param name="milliseconds">Receives one time per launch, in the order of <see cref="Plan.Launches"/>.</param>
+    /// <param name="cancellationToken">Looked at before every launch; a cancelled run leaves the outputs undefined.</param>
+    /// <exception cref="ArgumentException">There is not one place per launch.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public void Profile(Span<double> milliseconds, CancellationToken cancellationToken = default)
+    {
+        if (milliseconds.Length != Plan.Launches.Count)
+        {
+            throw new ArgumentException($"{milliseconds.Length} places for the times of {Plan.Launches.Count} launches", nameof(milliseconds));
+        }
+
+        ProfileCore(milliseconds, cancellationToken);
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
         Dispose(disposing: true);
         GC.SuppressFinalize(this);
     }
+
+    /// <summary>Runs the plan once and measures every launch.</summary>
+    /// <param name="milliseconds">Receives one time per launch.</param>
+    /// <param name="cancellationToken">Looked at before every launch.</param>
+    protected abstract void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken);
 
     /// <summary>Copies to the device.</summary>
     /// <param name="tensor">An input.</param>

@@ -5,8 +5,8 @@ namespace Kernels.Tests.Backends.Cpu;
 
 public sealed unsafe class ConvolutionTests
 {
-    // A sum of some thousand float32 products, each fused into the running sum, errs by a few 1e-7.
-    private const double Tolerance = 1e-6;
+    // A sum of some thousand float32 products, each fused into the running sum, errs by several 1e-7; Winograd's transforms bring that to about 1e-6.
+    private const double Tolerance = 1.5e-6;
 
     private static readonly ConvolutionShape[] s_shapes =
     [
@@ -22,6 +22,11 @@ public sealed unsafe class ConvolutionTests
         new(1, 16, 16, 64, 0, 64, 3, 3, 2, 1),
         new(1, 16, 16, 64, 0, 192, 1, 1),
         new(1, 16, 16, 32, 48, 32, 1, 1),
+        new(3, 13, 10, 32, 0, 64, 3, 3, 1, 1),
+        new(1, 9, 9, 96, 64, 96, 3, 3, 1, 1),
+        new(1, 12, 12, 32, 0, 32, 3, 3, 1, 0),
+        new(1, 12, 11, 32, 0, 48, 3, 3, 1, 2),
+        new(1, 5, 6, 32, 32, 32, 3, 3, 1, 1, Upsample: true),
         new(1, 1, 1, 1, 0, 1, 1, 1),
         new(1, 1, 1, 1, 0, 1, 3, 3, 1, 1),
         new(3, 5, 7, 17, 0, 33, 3, 3, 1, 1),
@@ -112,6 +117,37 @@ public sealed unsafe class ConvolutionTests
         }
 
         Assert.True(batch.Span.SequenceEqual(alone.Span));
+    }
+
+    [Fact]
+    public void The_shapes_above_exercise_both_algorithms()
+    {
+        Assert.True(WinogradConvolution<Simd512>.Suits(s_shapes[0]));
+        Assert.True(WinogradConvolution<Simd256>.Suits(s_shapes[3] with { N = 100 }));
+        Assert.InRange(s_shapes.Count(s => WinogradConvolution<Simd512>.Suits(s)), 8, s_shapes.Length - 8);
+
+        // One pixel would waste most of a tile; a stride, a wide filter or odd channels do not fit.
+        Assert.False(WinogradConvolution<Simd512>.Suits(new(1, 1, 1, 64, 0, 64, 3, 3, 1, 1)));
+        Assert.False(WinogradConvolution<Simd512>.Suits(new(1, 32, 32, 64, 0, 64, 3, 3, 2, 1)));
+        Assert.False(WinogradConvolution<Simd512>.Suits(new(1, 32, 32, 64, 0, 64, 5, 5, 1, 2)));
+        Assert.False(WinogradConvolution<Simd512>.Suits(new(1, 32, 32, 60, 0, 64, 3, 3, 1, 1)));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    [InlineData(64)]
+    public void Winograd_divisions_cover_every_tile_and_panel(int workers)
+    {
+        foreach (int tiles in new[] { 1, 4, 15, 16, 17, 255, 1024, 4097 })
+        {
+            foreach ((int channels, int panels) in new[] { (32, 1), (192, 6), (1536, 24) })
+            {
+                WinogradPartition partition = WinogradPartition.Choose<Simd512>(tiles, channels, panels, workers);
+                Assert.InRange(partition.PanelGroups, 1, panels);
+                Assert.InRange(partition.BlockTiles * partition.Blocks, tiles, tiles + partition.BlockTiles - 1);
+            }
+        }
     }
 
     [Fact]

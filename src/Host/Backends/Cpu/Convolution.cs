@@ -19,7 +19,8 @@ internal static unsafe class Convolution
         shape.Validate();
         Require(weights, shape.Taps, shape.Cin, shape.Cout, transposed: false);
         var epilogue = new Epilogue(bias, residual, y, shape.Cout, silu);
-        return Direct(ConvolutionGeometry.Forward(shape), weights, x1, shape.C1, x2, shape.C2, epilogue, scratch);
+        return Winograd(shape, weights, turned: false, x1, x2, epilogue, scratch)
+            ?? Direct(ConvolutionGeometry.Forward(shape), weights, x1, shape.C1, x2, shape.C2, epilogue, scratch);
     }
 
     /// <summary>dx = the gradient of conv(x, w) with respect to x, times dy, plus residual.</summary>
@@ -40,7 +41,28 @@ internal static unsafe class Convolution
 
         Require(weights, shape.Taps, shape.Cout, shape.Cin, transposed: true);
         var epilogue = new Epilogue(null, residual, dx, shape.Cin, silu: false);
-        return Direct(ConvolutionGeometry.DataGradient(shape), weights, dy, shape.Cout, null, 0, epilogue, scratch);
+
+        // With stride 1 the gradient is a convolution by the turned filter, padded so that the extents come back.
+        ConvolutionShape turned = shape with { H = shape.OutH, W = shape.OutW, C1 = shape.Cout, Cout = shape.Cin, Pad = 2 - shape.Pad };
+        return Winograd(turned, weights, turned: true, dy, null, epilogue, scratch)
+            ?? Direct(ConvolutionGeometry.DataGradient(shape), weights, dy, shape.Cout, null, 0, epilogue, scratch);
+    }
+
+    private static CpuKernel? Winograd(
+        in ConvolutionShape shape, PackedWeights weights, bool turned, float* x1, float* x2, in Epilogue epilogue, WorkerScratch scratch)
+    {
+        if (shape.Pad is < 0 or > 2)
+        {
+            return null;
+        }
+
+        return weights.PanelColumns switch
+        {
+            32 when WinogradConvolution<Simd512>.Suits(shape) => new WinogradConvolution<Simd512>(shape, weights, turned, x1, x2, epilogue, scratch),
+            16 when WinogradConvolution<Simd256>.Suits(shape) => new WinogradConvolution<Simd256>(shape, weights, turned, x1, x2, epilogue, scratch),
+            8 when WinogradConvolution<Simd128>.Suits(shape) => new WinogradConvolution<Simd128>(shape, weights, turned, x1, x2, epilogue, scratch),
+            _ => null,
+        };
     }
 
     private static CpuKernel Direct(

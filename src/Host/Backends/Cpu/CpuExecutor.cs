@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Kernels.Runtime;
 
 namespace Kernels.Backends.Cpu;
@@ -8,6 +9,9 @@ internal sealed unsafe class CpuExecutor : Executor
     private readonly CpuBackend _backend;
     private readonly NativeBuffer _arena;
     private readonly CpuKernel[] _kernels;
+
+    // _ends[i]: the kernels of launches 0 to i.
+    private readonly int[] _ends;
 
     public CpuExecutor(CpuBackend backend, Plan plan, Weights weights)
     {
@@ -25,9 +29,11 @@ internal sealed unsafe class CpuExecutor : Executor
         try
         {
             CpuLowering lowering = new(backend, plan, weights, _arena);
+            _ends = new int[plan.Launches.Count];
             foreach (Launch launch in plan.Launches)
             {
                 lowering.Lower(launch.Node);
+                _ends[launch.Index] = lowering.Kernels.Count;
             }
 
             _kernels = [.. lowering.Kernels];
@@ -52,6 +58,25 @@ internal sealed unsafe class CpuExecutor : Executor
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 _backend.Pool.Run(kernel);
+            }
+        }
+    }
+
+    protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    {
+        lock (_backend.Gate)
+        {
+            int kernel = 0;
+            for (int launch = 0; launch < _ends.Length; launch++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                long start = Stopwatch.GetTimestamp();
+                for (; kernel < _ends[launch]; kernel++)
+                {
+                    _backend.Pool.Run(_kernels[kernel]);
+                }
+
+                milliseconds[launch] = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
             }
         }
     }

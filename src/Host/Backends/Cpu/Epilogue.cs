@@ -52,18 +52,33 @@ internal readonly unsafe struct Epilogue
     {
         for (int i = from; i < to; i += T.Count)
         {
-            T value = T.Load(tile + i);
-            if (_bias is not null)
-            {
-                value += T.Load(_bias + channel + i);
-            }
-
-            if (_residual is not null)
-            {
-                value += T.Load(_residual + offset + i);
-            }
-
-            (_silu ? VectorMath.SiLU(value) : value).Store(_output + offset + i);
+            Store(T.Load(tile + i), offset + i, channel + i);
         }
+    }
+
+    /// <summary>Writes one vector.</summary>
+    /// <param name="value">The sums.</param>
+    /// <param name="offset">Where in the output.</param>
+    /// <param name="channel">Output channel of the first lane.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Store<T>(T value, nint offset, int channel)
+        where T : unmanaged, ISimd<T>
+    {
+        if (_bias is not null)
+        {
+            value += T.Load(_bias + channel);
+        }
+
+        if (_residual is not null)
+        {
+            value += T.Load(_residual + offset);
+        }
+
+        if (_silu)
+        {
+            value = VectorMath.SiLU(value);
+        }
+
+        value.Store(_output + offset);
     }
 }

@@ -9,7 +9,7 @@ namespace Kernels.Backends.Cpu;
 /// <remarks>
 /// Rows come as pointers, so that a convolution reads its pixels where they lie instead of from a copy that is nine times as large (Dukhan, "The
 /// Indirect Convolution Algorithm", 2019). One element is always summed over t, then k, in that order, whatever the number of rows: how pixels are
-/// grouped into tiles does not show in the result.
+/// grouped into tiles does not show in the result. What the tile already holds is added last, so that sums cut into pieces round like the pieces.
 /// </remarks>
 internal static unsafe class MicroKernel<T>
     where T : unmanaged, ISimd<T>
@@ -18,7 +18,10 @@ internal static unsafe class MicroKernel<T>
     public const int MaxRows = 14;
 
     // s_split[n]: the rows of the first tile when n rows are left, for the fewest cycles over all of them.
-    private static readonly int[] s_split = PlanSplit();
+    private static readonly int[] s_split = new int[2 * MaxRows + 1];
+    private static readonly int[] s_cycles = new int[2 * MaxRows + 1];
+
+    static MicroKernel() => PlanSplit();
 
     /// <summary>Columns of a tile: two vectors.</summary>
     public static int Columns
@@ -30,6 +33,14 @@ internal static unsafe class MicroKernel<T>
     /// <summary>How many rows the next tile should have.</summary>
     /// <param name="left">Rows that are left, at least 1.</param>
     public static int NextRows(int left) => s_split[Math.Min(left, s_split.Length - 1)];
+
+    /// <summary>Cycles per inner term that so many rows take, cut into tiles by <see cref="NextRows"/>.</summary>
+    /// <param name="rows">Number of rows.</param>
+    public static int Cycles(int rows)
+    {
+        int whole = Math.Max(0, (rows - MaxRows - 1) / T.TileRows);
+        return (whole * T.TileRows) + s_cycles[rows - (whole * T.TileRows)];
+    }
 
     /// <summary>Computes a tile.</summary>
     /// <param name="rows">Number of rows, one that <see cref="NextRows"/> returned.</param>
@@ -66,28 +77,25 @@ internal static unsafe class MicroKernel<T>
         }
     }
 
-    private static int[] PlanSplit()
+    private static void PlanSplit()
     {
         // Two multiply-adds a cycle with a latency of four: below four rows a tile takes as long as with four.
-        ReadOnlySpan<(int Rows, int Cost)> tiles = [(14, 14), (8, 8), (6, 6), (4, 4), (2, 4), (1, 4)];
-        int[] split = new int[2 * MaxRows + 1];
-        int[] cost = new int[split.Length];
-        for (int n = 1; n < split.Length; n++)
+        ReadOnlySpan<(int Rows, int Cycles)> tiles = [(14, 14), (8, 8), (6, 6), (4, 4), (2, 4), (1, 4)];
+        for (int n = 1; n < s_split.Length; n++)
         {
-            cost[n] = int.MaxValue;
+            s_cycles[n] = int.MaxValue;
             foreach ((int rows, int cycles) in tiles)
             {
-                if (rows <= n && rows <= T.TileRows && cycles + cost[n - rows] < cost[n])
+                if (rows <= n && rows <= T.TileRows && cycles + s_cycles[n - rows] < s_cycles[n])
                 {
-                    cost[n] = cycles + cost[n - rows];
-                    split[n] = rows;
+                    s_cycles[n] = cycles + s_cycles[n - rows];
+                    s_split[n] = rows;
                 }
             }
         }
 
         // More rows than the table holds start with the widest tile.
-        split[^1] = T.TileRows;
-        return split;
+        s_split[^1] = T.TileRows;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -95,24 +103,6 @@ internal static unsafe class MicroKernel<T>
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default, r4 = default, r5 = default, r6 = default;
         Row r7 = default, r8 = default, r9 = default, r10 = default, r11 = default, r12 = default, r13 = default;
-        if (accumulate)
-        {
-            r0.Load(tile);
-            r1.Load(tile + tileRow);
-            r2.Load(tile + (2 * tileRow));
-            r3.Load(tile + (3 * tileRow));
-            r4.Load(tile + (4 * tileRow));
-            r5.Load(tile + (5 * tileRow));
-            r6.Load(tile + (6 * tileRow));
-            r7.Load(tile + (7 * tileRow));
-            r8.Load(tile + (8 * tileRow));
-            r9.Load(tile + (9 * tileRow));
-            r10.Load(tile + (10 * tileRow));
-            r11.Load(tile + (11 * tileRow));
-            r12.Load(tile + (12 * tileRow));
-            r13.Load(tile + (13 * tileRow));
-        }
-
         for (int tap = 0; tap < taps; tap++, a += 14, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3], p4 = a[4], p5 = a[5], p6 = a[6];
@@ -138,6 +128,24 @@ internal static unsafe class MicroKernel<T>
             }
         }
 
+        if (accumulate)
+        {
+            r0.Add(tile);
+            r1.Add(tile + tileRow);
+            r2.Add(tile + (2 * tileRow));
+            r3.Add(tile + (3 * tileRow));
+            r4.Add(tile + (4 * tileRow));
+            r5.Add(tile + (5 * tileRow));
+            r6.Add(tile + (6 * tileRow));
+            r7.Add(tile + (7 * tileRow));
+            r8.Add(tile + (8 * tileRow));
+            r9.Add(tile + (9 * tileRow));
+            r10.Add(tile + (10 * tileRow));
+            r11.Add(tile + (11 * tileRow));
+            r12.Add(tile + (12 * tileRow));
+            r13.Add(tile + (13 * tileRow));
+        }
+
         r0.Store(tile);
         r1.Store(tile + tileRow);
         r2.Store(tile + (2 * tileRow));
@@ -159,18 +167,6 @@ internal static unsafe class MicroKernel<T>
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default, r4 = default, r5 = default, r6 = default;
         Row r7 = default;
-        if (accumulate)
-        {
-            r0.Load(tile);
-            r1.Load(tile + tileRow);
-            r2.Load(tile + (2 * tileRow));
-            r3.Load(tile + (3 * tileRow));
-            r4.Load(tile + (4 * tileRow));
-            r5.Load(tile + (5 * tileRow));
-            r6.Load(tile + (6 * tileRow));
-            r7.Load(tile + (7 * tileRow));
-        }
-
         for (int tap = 0; tap < taps; tap++, a += 8, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3], p4 = a[4], p5 = a[5], p6 = a[6];
@@ -190,6 +186,18 @@ internal static unsafe class MicroKernel<T>
             }
         }
 
+        if (accumulate)
+        {
+            r0.Add(tile);
+            r1.Add(tile + tileRow);
+            r2.Add(tile + (2 * tileRow));
+            r3.Add(tile + (3 * tileRow));
+            r4.Add(tile + (4 * tileRow));
+            r5.Add(tile + (5 * tileRow));
+            r6.Add(tile + (6 * tileRow));
+            r7.Add(tile + (7 * tileRow));
+        }
+
         r0.Store(tile);
         r1.Store(tile + tileRow);
         r2.Store(tile + (2 * tileRow));
@@ -204,16 +212,6 @@ internal static unsafe class MicroKernel<T>
     private static void Multiply6(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default, r4 = default, r5 = default;
-        if (accumulate)
-        {
-            r0.Load(tile);
-            r1.Load(tile + tileRow);
-            r2.Load(tile + (2 * tileRow));
-            r3.Load(tile + (3 * tileRow));
-            r4.Load(tile + (4 * tileRow));
-            r5.Load(tile + (5 * tileRow));
-        }
-
         for (int tap = 0; tap < taps; tap++, a += 6, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3], p4 = a[4], p5 = a[5];
@@ -230,6 +228,16 @@ internal static unsafe class MicroKernel<T>
             }
         }
 
+        if (accumulate)
+        {
+            r0.Add(tile);
+            r1.Add(tile + tileRow);
+            r2.Add(tile + (2 * tileRow));
+            r3.Add(tile + (3 * tileRow));
+            r4.Add(tile + (4 * tileRow));
+            r5.Add(tile + (5 * tileRow));
+        }
+
         r0.Store(tile);
         r1.Store(tile + tileRow);
         r2.Store(tile + (2 * tileRow));
@@ -242,14 +250,6 @@ internal static unsafe class MicroKernel<T>
     private static void Multiply4(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default;
-        if (accumulate)
-        {
-            r0.Load(tile);
-            r1.Load(tile + tileRow);
-            r2.Load(tile + (2 * tileRow));
-            r3.Load(tile + (3 * tileRow));
-        }
-
         for (int tap = 0; tap < taps; tap++, a += 4, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3];
@@ -264,6 +264,14 @@ internal static unsafe class MicroKernel<T>
             }
         }
 
+        if (accumulate)
+        {
+            r0.Add(tile);
+            r1.Add(tile + tileRow);
+            r2.Add(tile + (2 * tileRow));
+            r3.Add(tile + (3 * tileRow));
+        }
+
         r0.Store(tile);
         r1.Store(tile + tileRow);
         r2.Store(tile + (2 * tileRow));
@@ -274,12 +282,6 @@ internal static unsafe class MicroKernel<T>
     private static void Multiply2(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default;
-        if (accumulate)
-        {
-            r0.Load(tile);
-            r1.Load(tile + tileRow);
-        }
-
         for (int tap = 0; tap < taps; tap++, a += 2, b += bTap)
         {
             float* p0 = a[0], p1 = a[1];
@@ -292,6 +294,12 @@ internal static unsafe class MicroKernel<T>
             }
         }
 
+        if (accumulate)
+        {
+            r0.Add(tile);
+            r1.Add(tile + tileRow);
+        }
+
         r0.Store(tile);
         r1.Store(tile + tileRow);
     }
@@ -300,11 +308,6 @@ internal static unsafe class MicroKernel<T>
     private static void Multiply1(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default;
-        if (accumulate)
-        {
-            r0.Load(tile);
-        }
-
         for (int tap = 0; tap < taps; tap++, a += 1, b += bTap)
         {
             float* p0 = a[0];
@@ -314,6 +317,11 @@ internal static unsafe class MicroKernel<T>
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
             }
+        }
+
+        if (accumulate)
+        {
+            r0.Add(tile);
         }
 
         r0.Store(tile);
@@ -333,10 +341,10 @@ internal static unsafe class MicroKernel<T>
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public void Load(float* source)
+        public void Add(float* source)
         {
-            _c0 = T.Load(source);
-            _c1 = T.Load(source + T.Count);
+            _c0 += T.Load(source);
+            _c1 += T.Load(source + T.Count);
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

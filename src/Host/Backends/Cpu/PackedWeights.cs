@@ -6,6 +6,10 @@ namespace Kernels.Backends.Cpu;
 /// </summary>
 internal sealed unsafe class PackedWeights : IDisposable
 {
+    // Kernels that read the taps side by side want them in different cache sets, which power-of-two strides would not give. Kernels for a few channels
+    // want the taps without gaps instead.
+    private const int SkewFrom = 16;
+
     private readonly NativeBuffer _buffer;
 
     private PackedWeights(int taps, int inputs, int outputs, bool transposed)
@@ -16,6 +20,7 @@ internal sealed unsafe class PackedWeights : IDisposable
         Transposed = transposed;
         PanelColumns = 2 * Simd.Count;
         Panels = (outputs + PanelColumns - 1) / PanelColumns;
+        TapFloats = ((nint)inputs * PanelColumns) + (inputs >= SkewFrom ? PanelColumns : 0);
         _buffer = new NativeBuffer(Panels * PanelFloats);
     }
 
@@ -38,10 +43,10 @@ internal sealed unsafe class PackedWeights : IDisposable
     public int Panels { get; }
 
     /// <summary>Floats from one panel to the next.</summary>
-    public nint PanelFloats => (nint)Taps * Inputs * PanelColumns;
+    public nint PanelFloats => Taps * TapFloats;
 
     /// <summary>Floats from one tap of a panel to the next.</summary>
-    public nint TapFloats => (nint)Inputs * PanelColumns;
+    public nint TapFloats { get; }
 
     /// <summary>The first panel.</summary>
     public float* Pointer => _buffer.Pointer;
@@ -75,13 +80,13 @@ internal sealed unsafe class PackedWeights : IDisposable
 
     private void Fill(float* weight, nint outputStride, nint inputStride)
     {
-        float* target = Pointer;
         for (int panel = 0; panel < Panels; panel++)
         {
             int first = panel * PanelColumns;
             int columns = Math.Min(PanelColumns, Outputs - first);
             for (int tap = 0; tap < Taps; tap++)
             {
+                float* target = Pointer + (panel * PanelFloats) + (tap * TapFloats);
                 for (int input = 0; input < Inputs; input++, target += PanelColumns)
                 {
                     float* source = weight + (first * outputStride) + (input * inputStride) + tap;

@@ -1,4 +1,6 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Kernels.Backends.Cpu;
 
@@ -20,6 +22,16 @@ internal static class Simd
     {
         get => t_bits == 0 ? Widest : t_bits;
         set => t_bits = value is 128 or 256 or 512 ? value : throw new ArgumentOutOfRangeException(nameof(value), value, "128, 256 or 512");
+    }
+
+    /// <summary>Asks for a cache line that will be needed soon, where the machine has an instruction for it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static unsafe void Prefetch(float* address)
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(address);
+        }
     }
 
     /// <summary>Floats in a vector of <see cref="Bits"/>.</summary>

@@ -18,6 +18,9 @@ internal sealed unsafe class WorkerScratch : IDisposable
         _buffers = new NativeBuffer?[workers];
     }
 
+    /// <summary>Number of workers.</summary>
+    public int Workers => _buffers.Length;
+
     /// <summary>Makes sure that every worker has at least so many floats. Not while a kernel runs.</summary>
     /// <param name="floats">Floats per worker.</param>
     public void Reserve(nint floats)
