@@ -139,7 +139,8 @@ public sealed class ModelLoaderTests
     [Fact]
     public void An_attention_pool_wants_the_width_of_its_heads()
     {
-        ConfigurationException e = Assert.Throws<ConfigurationException>(() => SyntheticCheckpoint.Load(Classifier, new ModelOverrides { NumHeads = 2, UseNewAttentionOrder = false }));
+        ModelOverrides flags = new() { NumHeads = 2, UseNewAttentionOrder = false };
+        ConfigurationException e = Assert.Throws<ConfigurationException>(() => SyntheticCheckpoint.Load(Classifier, flags));
         Assert.Contains("'out.2.positional_embedding'", e.Message, StringComparison.Ordinal);
         Assert.Contains("--num-head-channels N", e.Message, StringComparison.Ordinal);
     }

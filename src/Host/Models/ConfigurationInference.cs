@@ -97,7 +97,8 @@ internal sealed class ConfigurationInference
 
         if (candidates.Count == 0)
         {
-            throw refusal as InvalidFileException ?? new InvalidFileException(_dict.File, "", $"its shapes are of no {_base.ClassName} that can be built: {refusal!.Message}", refusal);
+            throw refusal as InvalidFileException
+                ?? new InvalidFileException(_dict.File, "", $"its shapes are of no {_base.ClassName} that can be built: {refusal!.Message}", refusal);
         }
 
         int fewest = candidates.Min(c => c.Mismatches.Count);

@@ -7,7 +7,8 @@ namespace Kernels.Models;
 /// <param name="Known">Its value in a configuration, for display.</param>
 /// <param name="Said">Its value as a source says it; null if it says nothing.</param>
 /// <param name="Apply">Takes it over from a source that says it, where the weights are silent.</param>
-internal sealed record ModelSetting(string Name, Func<ModelConfig, string> Known, Func<ModelOverrides, string?> Said, Func<ModelConfig, ModelOverrides, ModelConfig> Apply)
+internal sealed record ModelSetting(
+    string Name, Func<ModelConfig, string> Known, Func<ModelOverrides, string?> Said, Func<ModelConfig, ModelOverrides, ModelConfig> Apply)
 {
     /// <summary>Whether a model of this configuration has the setting at all.</summary>
     public Func<ModelConfig, bool> Relevant { get; init; } = _ => true;
