@@ -16,7 +16,7 @@ namespace Kernels.Ops;
 public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
-    public int ResidualInput => Bias ? 3 : 2;
+    internal int ResidualInput => Bias ? 3 : 2;
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
@@ -56,6 +56,12 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "weight");
+        if (Bias)
+        {
+            scope.ExpectConstant(node.Inputs[2], "bias");
+        }
+
         Tensor dy = scope.Of(node.Output)!;
         Tensor x = node.Inputs[0];
         if (scope.Wants(x))

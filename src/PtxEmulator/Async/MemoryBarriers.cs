@@ -26,7 +26,7 @@ internal sealed unsafe class MemoryBarrierOperation(
     internal override void Execute(Warp warp, uint mask)
     {
         address.Compute(warp);
-        var good = Access.Resolve(warp, this, space, 8, AccessKind.Atomic, mask);
+        var good = Access.Resolve(warp, this, space, 8, action == MemoryBarrierAction.Initialize ? AccessKind.Write : AccessKind.Atomic, mask);
         if (action is MemoryBarrierAction.Test or MemoryBarrierAction.Try)
         {
             Wait(warp, good);
@@ -40,8 +40,6 @@ internal sealed unsafe class MemoryBarrierOperation(
             {
                 var count = (int)Value(warp, lane);
                 warp.Block.MemoryBarriers[at] = new MemoryBarrier { Expected = count, Pending = count };
-                if (warp.Block.SharedWritten != null)
-                    Checking.GlobalChecks.Set(warp.Block.SharedWritten + at, 8);
                 continue;
             }
             if (action == MemoryBarrierAction.Invalidate)

@@ -53,7 +53,7 @@ internal sealed partial class Decoder
                 throw Unknown("saturating integer sums are not supported");
         }
         var perRegister = left switch { "tf32" => 1, "s8" or "u8" => 4, _ => 2 };
-        var depth = int.Parse(shape.AsSpan(5), System.Globalization.CultureInfo.InvariantCulture);
+        var depth = int.Parse(shape.AsSpan(shape.LastIndexOf('k') + 1), System.Globalization.CultureInfo.InvariantCulture);
         if (b.Length * 4 * perRegister != depth || a.Length != 2 * b.Length || d.Length != (halfOut ? 2 : 4) || c.Length != (halfIn ? 2 : 4))
             throw Unknown("the number of registers does not fit the shape");
         Instruction multiply = (left, right) switch

@@ -104,7 +104,8 @@ internal sealed partial class Decoder
         if (op.Left.Count > 0)
             throw Unknown($"'.{op.Left[0]}' is not a modifier the emulator knows here");
         decoded.Written = instruction;
-        decoded.Source = instruction.Source;
+        // PTX written by hand has no source but itself.
+        decoded.Source = instruction.Source.Line > 0 ? instruction.Source : new SourceLine(program.Module.Name, instruction.PtxLine);
         if (instruction.Guard is not null && decoded is not BranchInstruction)
         {
             decoded.Guard = registerSlots[instruction.Guard.Index];
@@ -118,7 +119,7 @@ internal sealed partial class Decoder
         ?? throw Unknown("the emulator does not know the instruction");
 
     private PtxException Unknown(string reason) => new(
-        $"{program.Module.Name}: {current.Source}: line {current.PtxLine} of the PTX, '{PtxText.Format(current)}' in '{function.Name}': {reason}");
+        $"{program.Module.Name}: {(current.Source.Line > 0 ? $"{current.Source}: " : "")}line {current.PtxLine} of the PTX, '{PtxText.Format(current)}' in '{function.Name}': {reason}");
 
     private PtxOperand Operand(int index) =>
         index < current.Operands.Length ? current.Operands[index] : throw Unknown($"it has only {current.Operands.Length} operands");

@@ -88,14 +88,18 @@ internal sealed class TokenReader(List<Token> all, string module)
     /// <summary>Variables of one declaration, after its space: <c>.align 4 .b8 a[16] = {…}, b;</c></summary>
     internal List<PtxVariable> ReadVariables(StateSpace space)
     {
-        var variables = new List<PtxVariable> { ReadVariable(space) };
-        while (TakeIf(','))
-            variables.Add(ReadDeclarator(space, 0, 0, 1));
+        var type = ReadType();
+        var variables = new List<PtxVariable>();
+        do
+            variables.Add(ReadDeclarator(space, type));
+        while (TakeIf(','));
         Expect(';');
         return variables;
     }
 
-    internal PtxVariable ReadVariable(StateSpace space)
+    internal PtxVariable ReadVariable(StateSpace space) => ReadDeclarator(space, ReadType());
+
+    private (int Align, int Size, int Lanes) ReadType()
     {
         int align = 0, size = 0, lanes = 1;
         while (Current.Kind == TokenKind.Word && Current.Text[0] == '.')
@@ -112,11 +116,12 @@ internal sealed class TokenReader(List<Token> all, string module)
             else if (word is not (".ptr" or ".global" or ".shared" or ".local" or ".const"))
                 throw Error($"'{word}' is not a type the emulator knows");
         }
-        return ReadDeclarator(space, align, size, lanes);
+        return (align, size, lanes);
     }
 
-    private PtxVariable ReadDeclarator(StateSpace space, int align, int size, int lanes)
+    private PtxVariable ReadDeclarator(StateSpace space, (int Align, int Size, int Lanes) type)
     {
+        var (align, size, lanes) = type;
         var name = Take();
         long count = 1;
         var open = false;
