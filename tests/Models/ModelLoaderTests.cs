@@ -74,6 +74,7 @@ public sealed class ModelLoaderTests
         Assert.Equal(10, model.NullLabel);
         Assert.Equal("flag --timestep-respacing", Source(model, "timestep_respacing"));
         Assert.Equal("weights: label_emb.weight", Source(model, "num_classes"));
+        Assert.Equal("weights: input_blocks.5.1.qkv.weight and 2 more", Source(model, "attention_resolutions"));
         Assert.DoesNotContain(model.Provenance, v => v.Name is "num_heads" or "conv_resample" or "sigma_small" or "pool");
     }
 

@@ -184,9 +184,10 @@ internal sealed partial class ConfigurationResolver
 
         if (record)
         {
+            string shown = witnesses.FirstOrDefault(w => _dict.Shapes.ContainsKey(w)) ?? witnesses[0];
             string more = witnesses.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $" and {witnesses.Count - 1} more") : "";
             string overruled = Overruled(s => SaidKey(setting, s, Config), known, setting.Said);
-            Add(setting.Name, setting.Known(Config), $"weights: {witnesses[0]}{more}{overruled}");
+            Add(setting.Name, setting.Known(Config), $"weights: {shown}{more}{overruled}");
         }
     }
 
