@@ -118,6 +118,12 @@ internal sealed unsafe class ConvolutionInput
                 slot += slots;
             }
 
+            if (phase.Taps.Length == 1)
+            {
+                // A wider filter has met most of its pixels before; here each is new.
+                Simd.PrefetchStretch(slot[-slots], channels);
+            }
+
             return;
         }
 

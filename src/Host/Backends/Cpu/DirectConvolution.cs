@@ -127,7 +127,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
                 rows = MicroKernel<T>.NextRows(pixels - done);
                 if (_byRows)
                 {
-                    MicroKernel<T>.Multiply(rows, tilePointers, pointers, rowTerms, weights, (nint)rowTerms * columns, tile, columns, accumulate: false);
+                    MicroKernel<T>.Multiply(rows, tilePointers, 1, pointers, rowTerms, weights, (nint)rowTerms * columns, tile, columns, accumulate: false);
                 }
                 else
                 {
@@ -148,12 +148,12 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         {
             float* run = weights + (phase.Taps[first].Weight * tapFloats);
             float** rowsOfRun = pointers + (first * rows);
-            MicroKernel<T>.Multiply(rows, rowsOfRun, count, _input.C1, run, step * tapFloats, tile, columns, accumulate);
+            MicroKernel<T>.Multiply(rows, rowsOfRun, 1, count, _input.C1, run, step * tapFloats, tile, columns, accumulate);
             accumulate = true;
             if (_input.C2 > 0)
             {
                 float** second = rowsOfRun + (phase.Taps.Length * rows);
-                MicroKernel<T>.Multiply(rows, second, count, _input.C2, run + ((nint)_input.C1 * columns), step * tapFloats, tile, columns, accumulate);
+                MicroKernel<T>.Multiply(rows, second, 1, count, _input.C2, run + ((nint)_input.C1 * columns), step * tapFloats, tile, columns, accumulate);
             }
         }
 
