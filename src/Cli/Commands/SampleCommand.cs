@@ -24,7 +24,9 @@ internal static class SampleCommand
         options.AddTo(command);
         models.AddTo(command);
         device.AddTo(command);
-        command.SetAction((parsed, cancellationToken) => Task.FromResult(Run(console, parsed, options, models, device, cancellationToken)));
+
+        // On a thread of its own: the caller must stay free to hear Ctrl+C.
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, models, device, cancellationToken), CancellationToken.None));
         return command;
     }
 

@@ -21,7 +21,10 @@ internal static class VerifyCommand
         DeviceOptions device = new();
         Command command = new("verify", "Run reference packs and compare every output with what was recorded. Exit 4 if one differs too much.") { packs, tolerance, against, key, json };
         device.AddTo(command);
-        command.SetAction((parsed, cancellationToken) =>
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(parsed, cancellationToken), CancellationToken.None));
+        return command;
+
+        int Run(ParseResult parsed, CancellationToken cancellationToken)
         {
             using Backend backend = device.Open(parsed);
             PackVerifier verifier = new(backend, device.DisabledFusions(parsed), parsed.GetValue(tolerance));
@@ -43,9 +46,8 @@ internal static class VerifyCommand
 
             int failed = rows.Count(r => !r.Passed);
             console.Tell($"{rows.Count - failed} of {rows.Count} outputs agree");
-            return Task.FromResult(failed == 0 ? ExitCode.Done : ExitCode.VerificationFailed);
-        });
-        return command;
+            return failed == 0 ? ExitCode.Done : ExitCode.VerificationFailed;
+        }
     }
 
     private static void WriteTable(IAnsiConsole console, List<Comparison> rows)

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using Kernels.Files;
 
@@ -103,7 +104,17 @@ public sealed class CheckpointTensor
         }
         else
         {
-            ElementConversion.ToFloat32(DType, ToBytes(), destination);
+            byte[] rented = ArrayPool<byte>.Shared.Rent(Bytes);
+            try
+            {
+                Span<byte> bytes = rented.AsSpan(0, Bytes);
+                CopyTo(bytes);
+                ElementConversion.ToFloat32(DType, bytes, destination);
+            }
+            finally
+            {
+                ArrayPool<byte>.Shared.Return(rented);
+            }
         }
     }
 

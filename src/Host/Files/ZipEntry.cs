@@ -275,7 +275,7 @@ internal sealed class ZipEntry : ByteSource
                 throw Invalid($"claims {Length} bytes but inflates to more");
             }
         }
-        catch (InvalidDataException e)
+        catch (Exception e) when (e is InvalidDataException or IOException)
         {
             throw Invalid("its compressed data are damaged", e);
         }

@@ -186,8 +186,9 @@ internal sealed class PngDecoder
 
             return zlib.ReadByte() < 0 ? pixels : throw _file.Invalid($"has more image data than its {_height} rows take");
         }
-        catch (InvalidDataException e)
+        catch (Exception e) when (e is InvalidDataException or IOException)
         {
+            // ZLibStream has two ways to say so; IOException is the one for streams that want a preset dictionary.
             throw _file.Invalid("the compressed image data are damaged", e);
         }
     }

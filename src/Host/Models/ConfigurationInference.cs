@@ -99,7 +99,7 @@ internal sealed class ConfigurationInference
 
         if (candidates.Count == 0)
         {
-            throw new InvalidFileException(_dict.File, "", $"its shapes are of no {_base.ClassName} that can be built: {refusal!.Message}", refusal);
+            throw refusal as InvalidFileException ?? new InvalidFileException(_dict.File, "", $"its shapes are of no {_base.ClassName} that can be built: {refusal!.Message}", refusal);
         }
 
         int fewest = candidates.Min(c => c.Mismatches.Count);
@@ -213,11 +213,24 @@ internal sealed class ConfigurationInference
             errors += block % period != 0 && TypeOf(block) != BlockType.Res ? 1 : 0;
         }
 
+        // The last block of each level on the way up resamples as well; average pooling leaves no trace there.
+        bool[] up = _base.Kind == ModelKind.Encoder ? [] : [.. Enumerable.Range(0, levels * period).Select(block => Upsamples(block))];
+        for (int block = 0; block < up.Length && up.Contains(true); block++)
+        {
+            errors += up[block] != (block % period == depth && block < up.Length - 1) ? 1 : 0;
+        }
+
         List<IGrouping<BlockType, BlockType>> down = [.. DownTypes(levels, period).GroupBy(t => t)];
         return errors + (down.Count == 0 ? 0 : down.Sum(g => g.Count()) - down.Max(g => g.Count()));
     }
 
     private IEnumerable<BlockType> DownTypes(int levels, int period) => Enumerable.Range(1, levels - 1).Select(level => TypeOf(level * period));
+
+    // After the residual block, or after the attention that follows it.
+    private bool Upsamples(int block) => Upsamples(block, 1) || Upsamples(block, 2);
+
+    private bool Upsamples(int block, int layer) =>
+        _dict.HasModule($"output_blocks.{block}.{layer}.conv") || _dict.HasModule($"output_blocks.{block}.{layer}.in_layers");
 
     private BlockType TypeOf(int block)
     {

@@ -20,7 +20,12 @@ public static class ModelLoader
     /// <exception cref="ConfigurationException">A flag or preset contradicts the weights, or settings are missing: the message names the flags.</exception>
     public static LoadedModel Load(string path, ModelOverrides? overrides = null, string? key = null, ModelKind? expected = null)
     {
-        LoadedModel model = Inspect(path, overrides, key, expected);
+        return Complete(Inspect(path, overrides, key, expected));
+    }
+
+    /// <summary>Refuses a model of which settings are missing.</summary>
+    internal static LoadedModel Complete(LoadedModel model)
+    {
         if (model.Missing.Count == 0)
         {
             return model;
@@ -32,7 +37,7 @@ public static class ModelLoader
         string preset = model.LookAlikes.Count == 0
             ? $"a preset (--preset {string.Join('|', Presets.All.Where(p => p.Model.Kind == model.Model.Config.Kind).Select(p => p.Name))})"
             : $"the preset whose weights look like these: {string.Join(" or ", model.LookAlikes.Select(p => $"--preset {p.Name}"))}";
-        throw new ConfigurationException($"{path}: shapes do not tell {names}, and the file has no metadata that does; say {remedies}; or choose {preset}");
+        throw new ConfigurationException($"{model.Checkpoint.File}: shapes do not tell {names}, and the file has no metadata that does; say {remedies}; or choose {preset}");
     }
 
     /// <summary>Opens a checkpoint as a model of which settings may remain unknown (<see cref="LoadedModel.Missing"/>).</summary>
@@ -56,7 +61,8 @@ public static class ModelLoader
         }
     }
 
-    private static LoadedModel Resolve(Checkpoint checkpoint, ModelOverrides flags, ModelKind? expected)
+    /// <summary>Resolves the model in an open checkpoint, which the result owns.</summary>
+    internal static LoadedModel Resolve(Checkpoint checkpoint, ModelOverrides flags, ModelKind? expected)
     {
         // Data-parallel training wraps the model in another module.
         string prefix = checkpoint.Tensors.Count > 0 && checkpoint.Tensors.Keys.All(k => k.StartsWith(ParallelPrefix, StringComparison.Ordinal)) ? ParallelPrefix : "";

@@ -14,7 +14,7 @@ public sealed record AddBias : Op
     {
         inputs.ExpectCount(2);
         inputs.ExpectType(0, "x [..., C]", DType.F32);
-        inputs.Expect(inputs[0].Shape.Rank >= 1, "x [..., C] must have at least one axis");
+        inputs.Expect(inputs[0].Shape.Rank >= 1, $"x [..., C] must have at least one axis, got {inputs[0]}");
         inputs.ExpectShape(1, "bias [C]", [inputs[0].Shape[-1]]);
         return [new TensorType(inputs[0].Shape)];
     }
@@ -31,6 +31,7 @@ public sealed record AddBias : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "bias");
         scope.Accumulate(node.Inputs[0], scope.Of(node.Output)!);
     }
 }

@@ -10,7 +10,7 @@ public sealed record Concat(int Axis = -1) : Op
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.Expect(inputs.Count >= 1, "takes at least one input");
+        inputs.Expect(inputs.Count >= 1, "takes at least one input, got 0");
         Shape first = inputs[0].Shape;
         inputs.Expect(Axis < first.Rank && -Axis <= first.Rank, $"axis {Axis} is not one of {inputs[0]}");
         int extent = 0;
@@ -59,7 +59,7 @@ public sealed record Slice(int Axis, int Start, int Length) : Op
         inputs.ExpectCount(1);
         Shape x = inputs[0].Shape;
         inputs.Expect(Axis < x.Rank && -Axis <= x.Rank, $"axis {Axis} is not one of {inputs[0]}");
-        inputs.Expect(Start >= 0 && Length >= 0 && Start + Length <= x[Axis], $"{Start}..{Start + Length} is not within axis {Axis} of {inputs[0]}");
+        inputs.Expect(Start >= 0 && Length >= 0 && Length <= x[Axis] - Start, $"{Start}..{(long)Start + Length} is not within axis {Axis} of {inputs[0]}");
         return [new TensorType(x.With(Axis, Length), inputs[0].DType)];
     }
 

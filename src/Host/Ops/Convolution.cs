@@ -18,7 +18,7 @@ namespace Kernels.Ops;
 public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false, bool Concat = false, bool Upsample = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
-    public int ResidualInput => Bias ? 3 : 2;
+    internal int ResidualInput => Bias ? 3 : 2;
 
     /// <summary>Position of the second part of x among the inputs.</summary>
     public int ConcatInput => ResidualInput + (Residual ? 1 : 0);
@@ -35,9 +35,7 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
         x = Concat ? inputs.ExpectSideBySide(0, ConcatInput) : x;
         x = Upsample ? [x[0], 2 * x[1], 2 * x[2], x[3]] : x;
         inputs.Expect(w[1] == x[3], $"the weight takes {w[1]} channels, x has {x[3]}");
-        int height = ((x[1] + (2 * Padding) - w[2]) / Stride) + 1;
-        int width = ((x[2] + (2 * Padding) - w[3]) / Stride) + 1;
-        inputs.Expect(x[1] + (2 * Padding) >= w[2] && x[2] + (2 * Padding) >= w[3], $"a {w[2]}x{w[3]} window does not fit {x} with padding {Padding}");
+        (int height, int width) = OutputSize(inputs, (x[1], x[2]), w, Stride, Padding);
         Shape y = [x[0], height, width, w[0]];
         if (Bias)
         {
@@ -65,6 +63,12 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "weight");
+        if (Bias)
+        {
+            scope.ExpectConstant(node.Inputs[2], "bias");
+        }
+
         Tensor dy = scope.Of(node.Output)!;
         Tensor x = node.Inputs[0];
         if (Concat || Upsample)
@@ -81,6 +85,20 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
         {
             scope.Accumulate(node.Inputs[ResidualInput], dy);
         }
+    }
+
+    /// <summary>Height and width of the output, checked.</summary>
+    /// <param name="inputs">For messages.</param>
+    /// <param name="size">Height and width of x.</param>
+    /// <param name="weight">Shape of the weight <c>[O, C, KH, KW]</c>.</param>
+    /// <param name="stride">Step between windows.</param>
+    /// <param name="padding">Zeros on each side.</param>
+    internal static (int Height, int Width) OutputSize(OpInputs inputs, (int Height, int Width) size, Shape weight, int stride, int padding)
+    {
+        inputs.Expect(stride > 0 && padding >= 0, $"the stride must be positive and the padding not negative, got {stride} and {padding}");
+        (int height, int width) = (size.Height + (2 * padding) - weight[2], size.Width + (2 * padding) - weight[3]);
+        inputs.Expect(height >= 0 && width >= 0, $"a {weight[2]}x{weight[3]} window does not fit {size.Height}x{size.Width} with padding {padding}");
+        return ((height / stride) + 1, (width / stride) + 1);
     }
 }
 
@@ -105,9 +123,8 @@ public sealed record ConvolutionGradient(int Stride, int Padding, int Height, in
         Shape dy = inputs.ExpectRank(0, "dy [N, OH, OW, O]", 4);
         Shape w = inputs.ExpectRank(1, "weight [O, C, KH, KW]", 4);
         inputs.Expect(w[0] == dy[3], $"the weight gives {w[0]} channels, dy has {dy[3]}");
-        int height = ((Height + (2 * Padding) - w[2]) / Stride) + 1;
-        int width = ((Width + (2 * Padding) - w[3]) / Stride) + 1;
-        inputs.Expect(dy[1] == height && dy[2] == width, $"an input of {Height}x{Width} gives {height}x{width}, dy is {dy}");
+        (int height, int width) = Convolution.OutputSize(inputs, (Height, Width), w, Stride, Padding);
+        inputs.Expect(dy[1] == height && dy[2] == width, $"an input of {Height}x{Width} gives {height}x{width}, dy is {inputs[0]}");
         Shape dx = [dy[0], Height, Width, w[1]];
         if (Residual)
         {

@@ -12,7 +12,7 @@ namespace Kernels.Ops;
 public sealed record Linear(bool Bias = false, bool Residual = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
-    public int ResidualInput => Bias ? 3 : 2;
+    internal int ResidualInput => Bias ? 3 : 2;
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
@@ -23,9 +23,8 @@ public sealed record Linear(bool Bias = false, bool Residual = false) : Op
         inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0));
         Shape x = inputs[0].Shape;
         inputs.ExpectType(0, "x [..., K]", DType.F32);
-        (int m, int k) = Extents(inputs[1]);
-        inputs.Expect(x.Rank >= 1 && inputs[1].Shape.Elements == m * k, $"the weight must be [M, K], got {inputs[1]}");
-        inputs.Expect(x[-1] == k, $"the weight takes {k} features, x is {inputs[0]}");
+        (int m, int k) = Extents(inputs);
+        inputs.Expect(x.Rank >= 1 && x[-1] == k, $"the weight takes {k} features, x is {inputs[0]}");
         Shape y = x.With(-1, m);
         if (Bias)
         {
@@ -52,6 +51,12 @@ public sealed record Linear(bool Bias = false, bool Residual = false) : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "weight");
+        if (Bias)
+        {
+            scope.ExpectConstant(node.Inputs[2], "bias");
+        }
+
         Tensor dy = scope.Of(node.Output)!;
         if (scope.Wants(node.Inputs[0]))
         {
@@ -64,9 +69,15 @@ public sealed record Linear(bool Bias = false, bool Residual = false) : Op
         }
     }
 
-    /// <summary>M and K of a weight that may have trailing extents of 1.</summary>
-    /// <param name="weight">The weight.</param>
-    internal static (int M, int K) Extents(Tensor weight) => weight.Shape.Rank >= 2 ? (weight.Shape[0], weight.Shape[1]) : (0, 0);
+    /// <summary>M and K of the weight, input 1, which may have trailing extents of 1.</summary>
+    /// <param name="inputs">The inputs.</param>
+    internal static (int M, int K) Extents(OpInputs inputs)
+    {
+        inputs.ExpectType(1, "weight [M, K]", DType.F32);
+        Shape w = inputs[1].Shape;
+        inputs.Expect(w.Rank >= 2 && w.Elements == w[0] * w[1], $"the weight must be [M, K], got {inputs[1]}");
+        return (w[0], w[1]);
+    }
 }
 
 /// <summary>Data gradient of <see cref="Linear"/>: dx[…,k] = Σ dy[…,m] · w[m,k] (+ residual[…,k]).</summary>
@@ -82,7 +93,7 @@ public sealed record LinearGradient(bool Residual = false) : GradientOp
     {
         inputs.ExpectCount(Residual ? 3 : 2);
         inputs.ExpectType(0, "dy [..., M]", DType.F32);
-        (int m, int k) = Linear.Extents(inputs[1]);
+        (int m, int k) = Linear.Extents(inputs);
         inputs.Expect(inputs[0].Shape.Rank >= 1 && inputs[0].Shape[-1] == m, $"the weight gives {m} features, dy is {inputs[0]}");
         Shape dx = inputs[0].Shape.With(-1, k);
         if (Residual)

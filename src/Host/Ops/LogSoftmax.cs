@@ -93,6 +93,7 @@ public sealed record ScatterLabel(int Classes) : Op
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(2);
+        inputs.Expect(Classes > 0, $"cannot scatter into {Classes} classes");
         Shape x = inputs.ExpectRank(0, "x [N]", 1);
         inputs.ExpectShape(1, "labels [N]", x, DType.I32);
         return [new TensorType([x[0], Classes])];

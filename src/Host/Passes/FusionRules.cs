@@ -8,6 +8,7 @@ internal static class GroupNormRules
     public static FusionMatch? ScaleShift(Graph graph, Node node) =>
         node.Op is Ops.ScaleShift
         && graph.OnlyFor(node.Inputs[0], node) is { Op: GroupNorm { ScaleShift: false, SiLU: false } op } norm
+        && StatisticsCanWait(graph, norm, node)
             ? new FusionMatch(
                 new Node(node.Name, op with { ScaleShift = true }, [.. norm.Inputs, node.Inputs[1]], [node.Output, norm.Outputs[1]]),
                 norm)
@@ -16,6 +17,7 @@ internal static class GroupNormRules
     public static FusionMatch? SiLU(Graph graph, Node node) =>
         node.Op is Activation { Kind: ActivationKind.SiLU }
         && graph.OnlyFor(node.Inputs[0], node) is { Op: GroupNorm { SiLU: false } op } norm
+        && StatisticsCanWait(graph, norm, node)
             ? new FusionMatch(new Node(node.Name, op with { SiLU = true }, norm.Inputs, [node.Output, norm.Outputs[1]]), norm)
             : null;
 
@@ -52,6 +54,10 @@ internal static class GroupNormRules
         Node fused = new(node.Name, op with { ScaleShift = scaleShift is not null, SiLU = silu is not null }, inputs, node.Outputs);
         return new FusionMatch(fused, [.. new[] { scaleShift, silu }.OfType<Node>()]);
     }
+
+    // The fused node stands where the last one stood, and writes the statistics only there.
+    private static bool StatisticsCanWait(Graph graph, Node norm, Node last) =>
+        graph.Consumers(norm.Outputs[1]).All(reader => graph.IndexOf(reader) > graph.IndexOf(last));
 
     private static Node? ForwardOf(Graph graph, Node gradient) =>
         graph.Producer(gradient.Inputs[2]) is { Op: GroupNorm { ScaleShift: false, SiLU: false } } norm && norm.Inputs[0] == gradient.Inputs[1] ? norm : null;

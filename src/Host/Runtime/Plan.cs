@@ -16,7 +16,7 @@ public sealed record Launch(int Index, Node Node)
 /// <summary>The ordered list of launches with the place of every tensor: plain data that a backend runs and a person can read.</summary>
 public sealed class Plan
 {
-    private Plan(Graph graph, MemoryPlan memory)
+    internal Plan(Graph graph, MemoryPlan memory)
     {
         Graph = graph;
         Memory = memory;

@@ -222,8 +222,14 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
         Emit(new StridedClearKernel(U(node.Output) + ((nint)op.Before * inner) + run, stride, outer, op.After * inner));
     }
 
-    private PackedWeights Packed(Tensor weight, WeightLayout layout) =>
-        backend.Packed(weights, weight, layout, dense =>
+    private PackedWeights Packed(Tensor weight, WeightLayout layout)
+    {
+        if (weight.Kind != TensorKind.Weight)
+        {
+            throw new GraphException($"the CPU backend packs weights before it runs: '{weight.Name}' must be a weight of the checkpoint");
+        }
+
+        return backend.Packed(weights, weight, layout, dense =>
         {
             Shape w = weight.Shape;
             int taps = w.Elements / (w[0] * w[1]);
@@ -231,6 +237,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 ? PackedWeights.Forward(dense.Pointer, w[0], w[1], taps)
                 : PackedWeights.DataGradient(dense.Pointer, w[0], w[1], taps);
         });
+    }
 
     private static ConvolutionShape ShapeOf(Shape x, Shape w, int stride, int padding) =>
         new(x[0], x[1], x[2], x[3], 0, w[0], w[2], w[3], stride, padding);

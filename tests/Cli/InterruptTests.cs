@@ -1,0 +1,52 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Kernels.Cli;
+using Kernels.Imaging;
+using Xunit;
+
+namespace Kernels.Tests.Cli;
+
+/// <summary>Ctrl+C on the real process: it ends within a step, with exit 130, and what is finished is there.</summary>
+public sealed class InterruptTests
+{
+    [Fact]
+    public async Task Ctrl_C_keeps_what_is_finished()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "signals are sent with kill(2)");
+        using TemporaryFolder folder = new();
+        string command = Path.Combine(AppContext.BaseDirectory, "kernels.dll");
+        Assert.SkipUnless(File.Exists(command), "the command is not beside the tests: they were published as one file");
+        ProcessStartInfo start = new("dotnet", [command, "sample", "--steps", "20", "--num-samples", "100000", "--batch-size", "1", "--output", folder["pictures"]])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        using Process process = Process.Start(start)!;
+        Task<string> error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            while (!process.HasExited && !folder.Files.Any(f => f.EndsWith(".png", StringComparison.Ordinal)))
+            {
+                await Task.Delay(50, TestContext.Current.CancellationToken);
+            }
+
+            Assert.Equal(0, Kill(process.Id, 2));
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+        finally
+        {
+            if (!process.HasExited)
+            {
+                process.Kill();
+            }
+        }
+
+        Assert.True(process.ExitCode == ExitCode.Interrupted, await error);
+        Assert.Contains("finished images are in", await error, StringComparison.Ordinal);
+        Assert.NotEmpty(folder.Files);
+        Assert.All(folder.Files, f => Assert.Equal(32, Png.Load(folder[f]).Width));
+    }
+
+    [DllImport("libc", EntryPoint = "kill", SetLastError = true)]
+    private static extern int Kill(int processId, int signal);
+}

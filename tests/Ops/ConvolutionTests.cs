@@ -1,0 +1,79 @@
+using Kernels.Ops;
+using static Kernels.Tests.Ops.Refusal;
+
+namespace Kernels.Tests.Ops;
+
+public sealed class ConvolutionTests : OpTests<ConvolutionTests>, IOpCases
+{
+    public static IEnumerable<OpCase> Cases =>
+    [
+        // As the models use it: 3x3, 1x1, RGB in and out, stride 2, with and without what fusion adds.
+        Forward("3x3", [1, 8, 8, 32], 64, 3),
+        Forward("3x3, bias", [2, 8, 8, 48], 32, 3, bias: true),
+        Forward("3x3, bias, residual", [1, 16, 8, 32], 32, 3, bias: true, residual: true),
+        Forward("3x3, residual", [1, 4, 4, 64], 32, 3, residual: true),
+        Forward("from RGB", [1, 16, 16, 3], 32, 3, bias: true),
+        Forward("to learned variance", [1, 16, 16, 32], 6, 3, bias: true),
+        Forward("1x1", [2, 8, 8, 32], 96, 1, bias: true),
+        Forward("1x1, residual", [2, 8, 8, 32], 32, 1, bias: true, residual: true),
+        Forward("stride 2", [1, 16, 16, 32], 32, 3, stride: 2, bias: true),
+
+        // Awkward: odd sizes, one element, no padding, strides that leave columns unread, batch 3.
+        Forward("odd", [3, 5, 7, 17], 33, 3, bias: true, residual: true),
+        Forward("one element", [1, 1, 1, 1], 1, 1),
+        Forward("one pixel under 3x3", [1, 1, 1, 5], 3, 3, bias: true),
+        Forward("stride 2, odd", [3, 7, 5, 5], 4, 3, stride: 2, bias: true, residual: true),
+        Forward("stride 3, no padding", [1, 9, 10, 3], 7, 2, stride: 3, padding: 0),
+        Forward("5x5", [1, 6, 9, 3], 5, 5, bias: true),
+        Backward("3x3", [1, 8, 8, 32], 64, 3),
+        Backward("3x3, residual", [2, 8, 8, 32], 32, 3, residual: true),
+        Backward("1x1", [1, 8, 8, 32], 64, 1),
+        Backward("to RGB", [1, 16, 16, 3], 32, 3),
+        Backward("stride 2", [1, 16, 16, 32], 32, 3, stride: 2),
+        Backward("odd, stride 2, residual", [3, 7, 5, 5], 4, 3, stride: 2, residual: true),
+        Backward("stride 3, columns never read", [1, 9, 10, 3], 7, 2, stride: 3, padding: 0),
+    ];
+
+    public static IEnumerable<Refusal> Refusals =>
+    [
+        new(new Convolution(), [F(1, 8, 8, 4)], "takes 2 inputs, got 1"),
+        new(new Convolution(Bias: true, Residual: true), [F(1, 8, 8, 4), F(4, 4, 3, 3)], "takes 4 inputs, got 2"),
+        new(new Convolution(), [F(8, 8, 4), F(4, 4, 3, 3)], "x [N, H, W, C] must have 4 axes", "operand0: f32[8, 8, 4]"),
+        new(new Convolution(), [F(1, 8, 8, 4), F(4, 4)], "weight [O, C, KH, KW] must have 4 axes", "operand1: f32[4, 4]"),
+        new(new Convolution(), [F(1, 8, 8, 4), F(4, 5, 3, 3)], "the weight takes 5 channels", "x has 4"),
+        new(new Convolution(), [I(1, 8, 8, 4), F(4, 4, 3, 3)], "x [N, H, W, C] must be F32", "i32"),
+        new(new Convolution(), [F(1, 2, 8, 4), F(4, 4, 3, 3)], "3x3 window does not fit 2x8 with padding 0"),
+        new(new Convolution(Stride: 0), [F(1, 8, 8, 4), F(4, 4, 3, 3)], "stride must be positive", "got 0 and"),
+        new(new Convolution(Padding: -1), [F(1, 8, 8, 4), F(4, 4, 3, 3)], "padding not negative", "got 1 and -1"),
+        new(new Convolution(1, 1, Bias: true), [F(1, 8, 8, 4), F(5, 4, 3, 3), F(4)], "bias [O] must be [5]", "operand2: f32[4]"),
+        new(new Convolution(1, 1, Residual: true), [F(1, 8, 8, 4), F(5, 4, 3, 3), F(1, 8, 8, 4)], "residual [N, OH, OW, O] must be [1, 8, 8, 5]", "f32[1, 8, 8, 4]"),
+        new(new ConvolutionGradient(1, 1, 8, 8), [F(1, 8, 8, 4)], "takes 2 inputs, got 1"),
+        new(new ConvolutionGradient(1, 1, 8, 8), [F(1, 8, 8), F(4, 4, 3, 3)], "dy [N, OH, OW, O] must have 4 axes", "f32[1, 8, 8]"),
+        new(new ConvolutionGradient(1, 1, 8, 8), [F(1, 8, 8, 4), F(4, 3, 3)], "weight [O, C, KH, KW] must have 4 axes", "f32[4, 3, 3]"),
+        new(new ConvolutionGradient(1, 1, 8, 8), [F(1, 8, 8, 4), F(5, 4, 3, 3)], "the weight gives 5 channels", "dy has 4"),
+        new(new ConvolutionGradient(2, 1, 8, 8), [F(1, 8, 8, 4), F(4, 4, 3, 3)], "an input of 8x8 gives 4x4", "dy is operand0: f32[1, 8, 8, 4]"),
+        new(new ConvolutionGradient(1, 0, 2, 8), [F(1, 8, 8, 4), F(4, 4, 3, 3)], "3x3 window does not fit 2x8"),
+        new(new ConvolutionGradient(0, 1, 8, 8), [F(1, 8, 8, 4), F(4, 4, 3, 3)], "stride must be positive", "got 0 and"),
+        new(new ConvolutionGradient(1, 1, 8, 8, Residual: true), [F(1, 8, 8, 4), F(4, 4, 3, 3), F(1, 8, 8, 5)], "residual [N, H, W, C] must be [1, 8, 8, 4]", "[1, 8, 8, 5]"),
+    ];
+
+    private static OpCase Forward(
+        string name, Shape x, int outputs, int kernel, int stride = 1, int? padding = null, bool bias = false, bool residual = false)
+    {
+        Convolution op = new(stride, padding ?? kernel / 2, bias, residual);
+        Shape y = [x[0], ((x[1] + (2 * op.Padding) - kernel) / stride) + 1, ((x[2] + (2 * op.Padding) - kernel) / stride) + 1, outputs];
+        List<Operand> operands = [Operand.Input("x", x), Operand.Weight("weight", [outputs, x[3], kernel, kernel])];
+        operands.AddRange(bias ? [Operand.Weight("bias", [outputs])] : []);
+        operands.AddRange(residual ? [Operand.Input("residual", y)] : []);
+        return new OpCase(name, op, operands);
+    }
+
+    private static OpCase Backward(string name, Shape x, int outputs, int kernel, int stride = 1, int? padding = null, bool residual = false)
+    {
+        ConvolutionGradient op = new(stride, padding ?? kernel / 2, x[1], x[2], residual);
+        Shape dy = [x[0], ((x[1] + (2 * op.Padding) - kernel) / stride) + 1, ((x[2] + (2 * op.Padding) - kernel) / stride) + 1, outputs];
+        List<Operand> operands = [Operand.Input("dy", dy), Operand.Weight("weight", [outputs, x[3], kernel, kernel])];
+        operands.AddRange(residual ? [Operand.Input("residual", x)] : []);
+        return new OpCase(name, op, operands);
+    }
+}

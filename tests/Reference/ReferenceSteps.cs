@@ -1,0 +1,98 @@
+using Kernels.Diffusion;
+using Kernels.Diffusion.Steps;
+
+namespace Kernels.Tests;
+
+/// <summary>The ops around the models in float64: guidance and sampler updates as the papers write them, on the coefficients of the step table.</summary>
+internal static class ReferenceSteps
+{
+    /// <summary>Evaluates an op of a sampler step; null if it is none.</summary>
+    public static double[]? Evaluate(Op op, Shape[] shapes, double[][] x) => op switch
+    {
+        StepTimesteps o => [.. Enumerable.Repeat(Row(x, 0)(StepColumn.ModelTimestep), o.Images)],
+        AdvanceStep => [x[0][0] + 1],
+        StepNoise o => Noise(o, x),
+        ClassifierFreeGuidance o => Combine(o, shapes[0], x),
+        _ => null,
+    };
+
+    /// <summary>x_{t-1} and pred_xstart.</summary>
+    public static double[][] Update(SamplerUpdate op, Shape shape, double[][] x)
+    {
+        int channels = shape[3], outputs = channels * op.Parameterization.OutputsPerChannel;
+        Func<StepColumn, double> row = Row(x, 2);
+        double[] next = new double[x[0].Length], predXstart = new double[x[0].Length];
+        for (int i = 0; i < next.Length; i++)
+        {
+            int at = (i / channels * outputs) + (i % channels);
+            (next[i], predXstart[i]) = Element(
+                op,
+                row,
+                x[0][i],
+                x[1][at],
+                outputs > channels ? x[1][at + channels] : 0,
+                op.Noise ? x[4][i] : 0,
+                op.Guided ? x[^1][i] * row(StepColumn.ClassifierScale) : 0);
+        }
+
+        return [next, predXstart];
+    }
+
+    private static (double Next, double PredXstart) Element(
+        SamplerUpdate op, Func<StepColumn, double> row, double x, double prediction, double v, double noise, double gradient)
+    {
+        double recip = row(StepColumn.SqrtRecipAlphasCumprod), recipm1 = row(StepColumn.SqrtRecipm1AlphasCumprod);
+        double xStart = op.Parameterization.MeanType == ModelMeanType.XStart ? prediction : (recip * x) - (recipm1 * prediction);
+        xStart = op.Parameterization.ClipDenoised ? Math.Clamp(xStart, -1, 1) : xStart;
+        noise *= row(StepColumn.NoiseMask);
+        if (op.Sampler == SamplerKind.Ddpm)
+        {
+            bool learned = op.Parameterization.VarType == ModelVarType.LearnedRange;
+            double log = learned
+                ? ((v + 1) / 2 * row(StepColumn.MaxLogVariance)) + ((1 - v) / 2 * row(StepColumn.MinLogVariance))
+                : row(StepColumn.FixedLogVariance);
+            double mean = (row(StepColumn.PosteriorMeanCoef1) * xStart) + (row(StepColumn.PosteriorMeanCoef2) * x);
+            mean += (learned ? Math.Exp(log) : row(StepColumn.FixedVariance)) * gradient;
+            return (mean + (Math.Exp(log / 2) * noise), xStart);
+        }
+
+        double eps = ((recip * x) - xStart) / recipm1;
+        if (op.Guided)
+        {
+            eps -= row(StepColumn.SqrtOneMinusAlphasCumprod) * gradient;
+            xStart = (recip * x) - (recipm1 * eps);
+        }
+
+        return ((row(StepColumn.DdimXStartCoef) * xStart) + (row(StepColumn.DdimEpsCoef) * eps) + (row(StepColumn.DdimSigma) * noise), xStart);
+    }
+
+    private static double[] Noise(StepNoise op, double[][] x)
+    {
+        int elements = op.Shape.Elements / op.Shape[0];
+        float[] noise = new float[op.Shape.Elements];
+        for (int n = 0; n < op.Shape[0]; n++)
+        {
+            RandomStreams.Normals(Word(x[0], 0), Word(x[1], 2 * n), RandomStreams.StepNoise((int)x[2][0]), 0, noise.AsSpan(n * elements, elements));
+        }
+
+        return Array.ConvertAll(noise, v => (double)v);
+
+        static ulong Word(double[] words, int at) => (uint)(int)words[at] | ((ulong)(uint)(int)words[at + 1] << 32);
+    }
+
+    private static double[] Combine(ClassifierFreeGuidance op, Shape shape, double[][] x)
+    {
+        int half = x[0].Length / 2, outputs = shape[3], channels = outputs / op.Parameterization.OutputsPerChannel;
+        double w = Row(x, 1)(StepColumn.CfgScale);
+        double[] y = x[0][..half];
+        for (int i = 0; i < half; i++)
+        {
+            y[i] = i % outputs < channels ? ((1 + w) * y[i]) - (w * x[0][half + i]) : y[i];
+        }
+
+        return y;
+    }
+
+    private static Func<StepColumn, double> Row(double[][] x, int table) =>
+        column => x[table][((int)x[table + 1][0] * StepTable.Columns) + (int)column];
+}
