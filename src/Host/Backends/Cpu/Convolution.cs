@@ -51,7 +51,7 @@ internal static unsafe class Convolution
     private static CpuKernel? Winograd(
         in ConvolutionShape shape, PackedWeights weights, bool turned, float* x1, float* x2, in Epilogue epilogue, WorkerScratch scratch)
     {
-        if (shape.Pad is < 0 or > 2)
+        if (shape.Pad is < 0 or > 2 || weights.Rows)
         {
             return null;
         }
@@ -67,10 +67,15 @@ internal static unsafe class Convolution
 
     private static CpuKernel Direct(
         ConvolutionGeometry geometry, PackedWeights weights, float* x1, int c1, float* x2, int c2, in Epilogue epilogue, WorkerScratch scratch) =>
-        weights.PanelColumns switch
+        (weights.PanelColumns, weights.Rows) switch
         {
-            32 => new DirectConvolution<Simd512>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
-            16 => new DirectConvolution<Simd256>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            // Two inputs that do not meet at a whole vector: rare enough to go one channel at a time.
+            (_, true) when c1 % (weights.PanelColumns / 2) != 0 => new DotConvolution<Simd1>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (32, true) => new DotConvolution<Simd512>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (16, true) => new DotConvolution<Simd256>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (_, true) => new DotConvolution<Simd128>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (32, _) => new DirectConvolution<Simd512>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (16, _) => new DirectConvolution<Simd256>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
             _ => new DirectConvolution<Simd128>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
         };
 
