@@ -49,20 +49,6 @@ public readonly ref struct OpInputs(string node, Op op, ReadOnlySpan<Tensor> inp
         ExpectType(index, what, dtype);
     }
 
-    /// <summary>Checks that two inputs can be read as one, side by side in the innermost axis.</summary>
-    /// <param name="first">Position of the first part.</param>
-    /// <param name="second">Position of the second part.</param>
-    /// <returns>The shape of both together.</returns>
-    /// <exception cref="GraphException">They differ in another extent or in the element type.</exception>
-    public Shape ExpectSideBySide(int first, int second)
-    {
-        Shape x = _inputs[first].Shape;
-        Shape y = _inputs[second].Shape;
-        Expect(x.Rank > 0 && y.Rank == x.Rank && y.With(-1, x[-1]) == x, $"{_inputs[second]} does not fit beside {_inputs[first]}");
-        ExpectType(second, "the second part of x", _inputs[first].DType);
-        return x.With(-1, x[-1] + y[-1]);
-    }
-
     /// <summary>Checks the element type of an input.</summary>
     /// <param name="index">The input's position.</param>
     /// <param name="what">Its name and shape in the op's notation.</param>

@@ -9,19 +9,15 @@ namespace Kernels.Ops;
 /// <param name="Padding">Rows and columns p of zeros on each side.</param>
 /// <param name="Bias">Whether a bias is added.</param>
 /// <param name="Residual">Whether a tensor of the output's shape is added.</param>
-/// <param name="Concat">Whether x is two tensors, read as if they lay side by side in the channels.</param>
 /// <param name="Upsample">Whether x is read as if doubled in height and width by nearest neighbour (<see cref="Upsample2x"/>).</param>
 /// <remarks>
-/// Inputs: x <c>[N, H, W, C]</c>, w <c>[O, C, KH, KW]</c>, then bias <c>[O]</c>, residual <c>[N, OH, OW, O]</c> and the second part of x if declared; the parts have
-/// C channels together. Output: <c>[N, OH, OW, O]</c> with OH = ⌊(H + 2p − KH) / s⌋ + 1, where an up-sampled x counts 2H. Source: <c>torch.nn.functional.conv2d</c>.
+/// Inputs: x <c>[N, H, W, C]</c>, w <c>[O, C, KH, KW]</c>, then bias <c>[O]</c> and residual <c>[N, OH, OW, O]</c> if declared.
+/// Output: <c>[N, OH, OW, O]</c> with OH = ⌊(H + 2p − KH) / s⌋ + 1, where an up-sampled x counts 2H. Source: <c>torch.nn.functional.conv2d</c>.
 /// </remarks>
-public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false, bool Concat = false, bool Upsample = false) : Op
+public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false, bool Upsample = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
     internal int ResidualInput => Bias ? 3 : 2;
-
-    /// <summary>Position of the second part of x among the inputs.</summary>
-    public int ConcatInput => ResidualInput + (Residual ? 1 : 0);
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
@@ -29,10 +25,9 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0) + (Concat ? 1 : 0));
+        inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0));
         Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
         Shape w = inputs.ExpectRank(1, "weight [O, C, KH, KW]", 4);
-        x = Concat ? inputs.ExpectSideBySide(0, ConcatInput) : x;
         x = Upsample ? [x[0], 2 * x[1], 2 * x[2], x[3]] : x;
         inputs.Expect(w[1] == x[3], $"the weight takes {w[1]} channels, x has {x[3]}");
         (int height, int width) = OutputSize(inputs, (x[1], x[2]), w, Stride, Padding);
@@ -71,9 +66,9 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
 
         Tensor dy = scope.Of(node.Output)!;
         Tensor x = node.Inputs[0];
-        if (Concat || Upsample)
+        if (Upsample)
         {
-            throw new GraphException($"Convolution '{node.Name}': the form that reads a concatenated or up-sampled x has no gradient; differentiate before fusion");
+            throw new GraphException($"Convolution '{node.Name}': the form that up-samples has no gradient; differentiate before fusion");
         }
 
         if (scope.Wants(x))

@@ -10,26 +10,21 @@ namespace Kernels.Ops;
 /// <param name="Epsilon">Added to the variance.</param>
 /// <param name="ScaleShift">Whether scale and shift per image and channel are applied (see <see cref="Ops.ScaleShift"/>).</param>
 /// <param name="SiLU">Whether SiLU is applied last.</param>
-/// <param name="Concat">Whether x is two tensors, read as if they lay side by side in the channels.</param>
 /// <remarks>
-/// Inputs: x <c>[N, …, C]</c>, γ <c>[C]</c>, β <c>[C]</c>, and if declared scale-and-shift <c>[N, 2C]</c>, scales first, and the second part of x; the parts
-/// have C channels together.
+/// Inputs: x <c>[N, …, C]</c>, γ <c>[C]</c>, β <c>[C]</c>, and if declared scale-and-shift <c>[N, 2C]</c>, scales first.
 /// Outputs: y <c>[N, …, C]</c>; statistics <c>[N, G, 2]</c>, mean and rstd, which the gradient reads.
 /// Source: Wu and He 2018, "Group Normalization"; <c>GroupNorm32</c> and <c>use_scale_shift_norm</c> of guided-diffusion.
 /// </remarks>
-public sealed record GroupNorm(int Groups = 32, float Epsilon = 1e-5f, bool ScaleShift = false, bool SiLU = false, bool Concat = false) : Op
+public sealed record GroupNorm(int Groups = 32, float Epsilon = 1e-5f, bool ScaleShift = false, bool SiLU = false) : Op
 {
-    /// <summary>Position of the second part of x among the inputs.</summary>
-    public int ConcatInput => ScaleShift ? 4 : 3;
-
     /// <inheritdoc/>
-    public override IReadOnlyList<int> InPlaceInputs => Concat ? [] : [0];
+    public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.ExpectCount(3 + (ScaleShift ? 1 : 0) + (Concat ? 1 : 0));
-        Shape x = Concat ? inputs.ExpectSideBySide(0, ConcatInput) : inputs[0].Shape;
+        inputs.ExpectCount(ScaleShift ? 4 : 3);
+        Shape x = inputs[0].Shape;
         inputs.ExpectType(0, "x [N, ..., C]", DType.F32);
         inputs.Expect(x.Rank >= 2, $"x [N, ..., C] must have at least two axes, got {inputs[0]}");
         inputs.Expect(Groups > 0 && x[-1] % Groups == 0, $"{x[-1]} channels cannot be split into {Groups} groups");
@@ -66,11 +61,6 @@ public sealed record GroupNorm(int Groups = 32, float Epsilon = 1e-5f, bool Scal
         if (scope.Of(node.Outputs[1]) is not null)
         {
             throw new GraphException($"GroupNorm '{node.Name}': no gradient is carried through its statistics");
-        }
-
-        if (Concat)
-        {
-            throw new GraphException($"GroupNorm '{node.Name}': the form that reads a concatenated x has no gradient; differentiate before fusion");
         }
 
         Tensor dy = scope.Of(node.Output)!;

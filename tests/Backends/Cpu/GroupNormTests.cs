@@ -45,30 +45,6 @@ public sealed unsafe class GroupNormTests
     }
 
     [Theory]
-    [InlineData(64, 32, 32)]
-    [InlineData(32, 64, 8)]
-    [InlineData(17, 47, 16)]
-    [InlineData(5, 1, 3)]
-    public void Two_parts_equal_their_concatenation(int c1, int c2, int groups)
-    {
-        GroupNormShape shape = new(2, 77, c1 + c2, groups);
-        using var data = new Data(shape);
-        using GuardedArray x1 = GuardedArray.Random(2 * 77 * c1, 6), x2 = GuardedArray.Random(2 * 77 * c2, 7, scale: 3, offset: -1);
-        double[] x = Reference.Concatenate(x1.ToDoubles(), c1, x2.ToDoubles(), c2);
-        (double[] expected, double[] expectedStatistics) = Reference.GroupNorm(
-            x, 2, 77, c1 + c2, groups, data.Gamma.ToDoubles(), data.Beta.ToDoubles(), data.ScaleShift.ToDoubles(), true);
-        foreach (int bits in KernelTest.Widths)
-        {
-            using GuardedArray y = new(x.Length), statistics = new(2 * groups * 2);
-            KernelTest.Run(bits, 2, s => GroupNorm.Forward(shape, x1, c1, x2, data.Gamma, data.Beta, data.ScaleShift, true, y, statistics, s));
-            KernelTest.Matches(expected, y, Tolerance, $"{shape} of {c1} and {c2}");
-            KernelTest.Matches(expectedStatistics, statistics, Tolerance, "statistics");
-            x1.CheckGuards();
-            x2.CheckGuards();
-        }
-    }
-
-    [Theory]
     [MemberData(nameof(ShapesAndWidths))]
     public void Backward_equals_float64(int n, int pixels, int c, int groups, int bits)
     {

@@ -34,17 +34,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 break;
             case Ops.GroupNorm op:
                 Emit(GroupNorm.Forward(
-                    NormShape(y.Shape, op.Groups, op.Epsilon),
-                    F(i[0]),
-                    i[0].Shape[-1],
-                    op.Concat ? F(i[op.ConcatInput]) : null,
-                    F(i[1]),
-                    F(i[2]),
-                    op.ScaleShift ? F(i[3]) : null,
-                    op.SiLU,
-                    F(y),
-                    F(node.Outputs[1]),
-                    backend.Scratch));
+                    NormShape(i[0].Shape, op.Groups, op.Epsilon), F(i[0]), F(i[1]), F(i[2]), op.ScaleShift ? F(i[3]) : null, op.SiLU, F(y), F(node.Outputs[1]), backend.Scratch));
                 break;
             case GroupNormGradient op:
                 Emit(GroupNorm.Backward(
@@ -153,13 +143,12 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
     private void Lower(Ops.Convolution op, Node node)
     {
         Tensor weight = node.Inputs[1];
-        int channels = node.Inputs[0].Shape[3];
-        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding) with { C2 = weight.Shape[1] - channels, Upsample = op.Upsample };
+        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding) with { Upsample = op.Upsample };
         Emit(Convolution.Forward(
             shape,
             Packed(weight, WeightLayout.Forward),
             F(node.Inputs[0]),
-            op.Concat ? F(node.Inputs[op.ConcatInput]) : null,
+            null,
             op.Bias ? F(node.Inputs[2]) : null,
             op.Residual ? F(node.Inputs[op.ResidualInput]) : null,
             F(node.Output),

@@ -5,46 +5,29 @@ namespace Kernels.Backends.Cpu;
 /// <summary>Group normalisation (Wu and He 2018) with the modulation and activation that follow it in these models, forward and backward.</summary>
 internal static unsafe class GroupNorm
 {
-    /// <summary>The forward direction of an x [N, Pixels, C] that is one tensor; the rest as below.</summary>
-    public static CpuKernel Forward(
-        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch) =>
-        Forward(shape, x, shape.C, null, gamma, beta, scaleShift, silu, y, statistics, scratch);
-
     /// <summary>y = act(((x - mean) rstd gamma + beta) (1 + scale) + shift).</summary>
     /// <param name="shape">Extents.</param>
-    /// <param name="x1">[N, Pixels, C1], the first channels of x.</param>
-    /// <param name="c1">C1; all of C without a second part.</param>
-    /// <param name="x2">[N, Pixels, C - C1], the other channels, or null.</param>
+    /// <param name="x">[N, Pixels, C].</param>
     /// <param name="gamma">[C].</param>
     /// <param name="beta">[C].</param>
     /// <param name="scaleShift">[N, 2 C], the C scales of an image, then its C shifts; or null for none.</param>
     /// <param name="silu">Whether act is SiLU rather than the identity.</param>
-    /// <param name="y">[N, Pixels, C]; may be <paramref name="x1"/> if that is all of x.</param>
+    /// <param name="y">[N, Pixels, C]; may be <paramref name="x"/>.</param>
     /// <param name="statistics">[N, Groups, 2], mean and rstd of every group.</param>
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Forward(
-        in GroupNormShape shape,
-        float* x1,
-        int c1,
-        float* x2,
-        float* gamma,
-        float* beta,
-        float* scaleShift,
-        bool silu,
-        float* y,
-        float* statistics,
-        WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch)
     {
         shape.Validate();
         return Simd.Bits switch
         {
-            512 => new GroupNormForward<Simd512>(shape, x1, c1, x2, gamma, beta, scaleShift, silu, y, statistics, scratch),
-            256 => new GroupNormForward<Simd256>(shape, x1, c1, x2, gamma, beta, scaleShift, silu, y, statistics, scratch),
-            _ => new GroupNormForward<Simd128>(shape, x1, c1, x2, gamma, beta, scaleShift, silu, y, statistics, scratch),
+            512 => new GroupNormForward<Simd512>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
+            256 => new GroupNormForward<Simd256>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
+            _ => new GroupNormForward<Simd128>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
         };
     }
 
-    /// <summary>The gradient of the forward direction with respect to x.</summary>
+    /// <summary>The gradient of <see cref="Forward"/> with respect to x.</summary>
     /// <param name="shape">Extents.</param>
     /// <param name="x">[N, Pixels, C], the input of the forward direction.</param>
     /// <param name="statistics">[N, Groups, 2], what the forward direction gave.</param>
@@ -80,9 +63,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     private const int BlockPixels = 64;
 
     private readonly GroupNormShape _shape;
-    private readonly float* _x1;
-    private readonly int _c1;
-    private readonly float* _x2;
+    private readonly float* _x;
     private readonly float* _gamma;
     private readonly float* _beta;
     private readonly float* _scaleShift;
@@ -94,22 +75,10 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     private readonly int _partsPerImage;
 
     public GroupNormForward(
-        in GroupNormShape shape,
-        float* x1,
-        int c1,
-        float* x2,
-        float* gamma,
-        float* beta,
-        float* scaleShift,
-        bool silu,
-        float* y,
-        float* statistics,
-        WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch)
     {
         _shape = shape;
-        _x1 = x1;
-        _c1 = c1;
-        _x2 = x2;
+        _x = x;
         _gamma = gamma;
         _beta = beta;
         _scaleShift = scaleShift;
@@ -117,7 +86,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         _y = y;
         _statistics = statistics;
         _scratch = scratch;
-        _groupsPerPart = shape.GroupsPerPart(T.Count);
+        _groupsPerPart = shape.GroupsPerPart(T.Count, scratch.Workers);
         _partsPerImage = (shape.Groups + _groupsPerPart - 1) / _groupsPerPart;
         scratch.Reserve(3 * WorkerScratch.Align((nint)_groupsPerPart * shape.GroupChannels));
     }
@@ -128,19 +97,18 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     {
         int image = part / _partsPerImage, firstGroup = part % _partsPerImage * _groupsPerPart;
         int groups = Math.Min(_groupsPerPart, _shape.Groups - firstGroup);
-        int first = firstGroup * _shape.GroupChannels, channels = groups * _shape.GroupChannels, split = Math.Clamp(_c1 - first, 0, channels);
+        int first = firstGroup * _shape.GroupChannels, channels = groups * _shape.GroupChannels, whole = channels - (channels % T.Count);
+        nint offset = ((nint)image * _shape.Pixels * _shape.C) + first;
         float* mean = _scratch.Of(worker);
         float* m2 = mean + WorkerScratch.Align(channels);
         float* shift = m2 + WorkerScratch.Align(channels);
 
-        // Each part of x as if all channels of this piece lay in it: its own lie where they should.
-        float* x1 = _x1 + ((nint)image * _shape.Pixels * _c1) + first;
-        float* x2 = _x2 + ((nint)image * _shape.Pixels * (_shape.C - _c1)) + first - _c1;
         for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
         {
             int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
-            Moments(x1 + ((nint)pixel * _c1), _c1, pixel, pixels, mean, m2, 0, split);
-            Moments(x2 + ((nint)pixel * (_shape.C - _c1)), _shape.C - _c1, pixel, pixels, mean, m2, split, channels);
+            float* x = _x + offset + ((nint)pixel * _shape.C);
+            Moments<T>(x, pixel, pixels, mean, m2, 0, whole);
+            Moments<Simd1>(x, pixel, pixels, mean, m2, whole, channels);
         }
 
         float* factor = m2;
@@ -152,34 +120,21 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
             GroupNormCoefficients.Fill(_shape, image, first + from, statistics, _gamma, _beta, _scaleShift, mean + from, factor + from, shift + from);
         }
 
-        float* y = _y + ((nint)image * _shape.Pixels * _shape.C) + first;
-        for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels, y += (nint)BlockPixels * _shape.C)
+        for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
         {
             int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
-            Apply(x1 + ((nint)pixel * _c1), _c1, y, pixels, mean, factor, shift, 0, split);
-            Apply(x2 + ((nint)pixel * (_shape.C - _c1)), _shape.C - _c1, y, pixels, mean, factor, shift, split, channels);
+            nint block = offset + ((nint)pixel * _shape.C);
+            Apply<T>(_x + block, _y + block, pixels, mean, factor, shift, 0, whole);
+            Apply<Simd1>(_x + block, _y + block, pixels, mean, factor, shift, whole, channels);
         }
-    }
-
-    private static void Moments(float* x, nint row, int before, int pixels, float* mean, float* m2, int from, int to)
-    {
-        int whole = to - ((to - from) % T.Count);
-        Moments<T>(x, row, before, pixels, mean, m2, from, whole);
-        Moments<Simd1>(x, row, before, pixels, mean, m2, whole, to);
-    }
-
-    private void Apply(float* x, nint row, float* y, int pixels, float* mean, float* factor, float* shift, int from, int to)
-    {
-        int whole = to - ((to - from) % T.Count);
-        Apply<T>(x, row, y, pixels, mean, factor, shift, from, whole);
-        Apply<Simd1>(x, row, y, pixels, mean, factor, shift, whole, to);
     }
 
     // Merges one block's mean and sum of squared deviations into those of the pixels before it, channel by channel.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Moments<TV>(float* x, nint row, int before, int pixels, float* mean, float* m2, int from, int to)
+    private void Moments<TV>(float* x, int before, int pixels, float* mean, float* m2, int from, int to)
         where TV : unmanaged, ISimd<TV>
     {
+        nint row = _shape.C;
         TV share = TV.Create((float)pixels / (before + pixels)), weight = TV.Create((float)((double)before * pixels / (before + pixels)));
         TV reciprocal = TV.Create(1f / pixels), zero = TV.Create(0f);
         for (int c = from; c < to; c += TV.Count)
@@ -253,10 +208,10 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Apply<TV>(float* x, nint row, float* y, int pixels, float* mean, float* factor, float* shift, int from, int to)
+    private void Apply<TV>(float* x, float* y, int pixels, float* mean, float* factor, float* shift, int from, int to)
         where TV : unmanaged, ISimd<TV>
     {
-        nint targetRow = _shape.C;
+        nint row = _shape.C;
         for (int c = from; c < to; c += TV.Count)
         {
             TV m = TV.Load(mean + c), f = TV.Load(factor + c), s = TV.Load(shift + c);
@@ -264,14 +219,14 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
             float* target = y + c;
             if (_silu)
             {
-                for (int i = 0; i < pixels; i++, source += row, target += targetRow)
+                for (int i = 0; i < pixels; i++, source += row, target += row)
                 {
                     VectorMath.SiLU(TV.MultiplyAdd(TV.Load(source) - m, f, s)).Store(target);
                 }
             }
             else
             {
-                for (int i = 0; i < pixels; i++, source += row, target += targetRow)
+                for (int i = 0; i < pixels; i++, source += row, target += row)
                 {
                     TV.MultiplyAdd(TV.Load(source) - m, f, s).Store(target);
                 }
