@@ -59,6 +59,10 @@ internal sealed record ModelSetting(string Name, Func<ModelConfig, string> Known
     public static ModelSetting NumClasses { get; } =
         new("num_classes", c => Text(c.Kind == ModelKind.Encoder ? c.OutChannels : c.NumClasses) ?? "none", o => Text(o.NumClasses), (c, _) => c);
 
+    /// <summary>Whether the model predicts its variance beside the noise, in as many channels again.</summary>
+    public static ModelSetting LearnSigma { get; } =
+        new("learn_sigma", c => Text(c.OutChannels == 2 * c.InChannels), o => Text(o.LearnSigma), (c, _) => c);
+
     /// <summary>A number as text; null for none.</summary>
     public static string? Text(int? value) => value?.ToString(CultureInfo.InvariantCulture);
 
