@@ -20,6 +20,8 @@ internal static class KernelsCommand
             InspectCommand.Create(console),
             PlanCommand.Create(console),
             ConvertCommand.Create(console),
+            LaunchCommand.Create(console),
+            CompileCommand.Create(console),
         };
         ParseResult parsed = root.Parse(args);
         InvocationConfiguration configuration = new()

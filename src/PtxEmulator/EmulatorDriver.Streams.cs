@@ -131,6 +131,7 @@ public sealed unsafe partial class EmulatorDriver
 
         public override DriverFunction Function(string name) => module.Entries.TryGetValue(name, out var program)
             ? new EmulatorFunction(program)
+            : name.Length == 0 && module.Entries.Count == 1 ? new EmulatorFunction(module.Entries.Values.Single())
             : throw new DeviceException($"'{module.Name}' has no kernel '{name}'; it has {string.Join(", ", module.Entries.Keys)}");
 
         public override (ulong Address, long Bytes) Variable(string name) => module.Variable(name)

@@ -74,6 +74,7 @@ public sealed class ModelLoaderTests
         Assert.Equal(10, model.NullLabel);
         Assert.Equal("flag --timestep-respacing", Source(model, "timestep_respacing"));
         Assert.Equal("weights: label_emb.weight", Source(model, "num_classes"));
+        Assert.Equal("weights: input_blocks.5.1.qkv.weight and 2 more", Source(model, "attention_resolutions"));
         Assert.DoesNotContain(model.Provenance, v => v.Name is "num_heads" or "conv_resample" or "sigma_small" or "pool");
     }
 
@@ -82,7 +83,7 @@ public sealed class ModelLoaderTests
     [InlineData("--classifier-depth 2", "input_blocks.2.0.in_layers.2.weight")]
     [InlineData("--classifier-pool spatial", "out.2.positional_embedding")]
     [InlineData("--classifier-num-classes 1000", "out.2.c_proj.weight")]
-    [InlineData("--classifier-image-size 64", "out.2.positional_embedding")]
+    [InlineData("--image-size 64", "out.2.positional_embedding")]
     public void Flags_of_the_classifier_are_called_by_their_own_names(string flag, string tensor)
     {
         string value = flag.Split(' ')[1];
@@ -125,9 +126,9 @@ public sealed class ModelLoaderTests
     }
 
     [Theory]
-    [InlineData(48, null, "flag --num-head-channels num_head_channels 48 does not fit model.safetensors: attention block 'input_blocks.5.1.qkv.weight': 64 channels")]
-    [InlineData(null, 5, "flag --num-heads num_heads 5 does not fit model.safetensors: attention block 'input_blocks.5.1.qkv.weight': 64 channels")]
-    [InlineData(0, null, "num_head_channels 0")]
+    [InlineData(48, null, "--num-head-channels 48 does not fit model.safetensors: attention block 'input_blocks.5.1.qkv.weight': 64 channels")]
+    [InlineData(null, 5, "--num-heads 5 does not fit model.safetensors: attention block 'input_blocks.5.1.qkv.weight': 64 channels")]
+    [InlineData(0, null, "--num-head-channels 0 does not fit")]
     public void Heads_must_divide_the_attention_blocks(int? width, int? heads, string message)
     {
         ConfigurationException e =
@@ -139,7 +140,8 @@ public sealed class ModelLoaderTests
     [Fact]
     public void An_attention_pool_wants_the_width_of_its_heads()
     {
-        ConfigurationException e = Assert.Throws<ConfigurationException>(() => SyntheticCheckpoint.Load(Classifier, new ModelOverrides { NumHeads = 2, UseNewAttentionOrder = false }));
+        ModelOverrides flags = new() { NumHeads = 2, UseNewAttentionOrder = false };
+        ConfigurationException e = Assert.Throws<ConfigurationException>(() => SyntheticCheckpoint.Load(Classifier, flags));
         Assert.Contains("'out.2.positional_embedding'", e.Message, StringComparison.Ordinal);
         Assert.Contains("--num-head-channels N", e.Message, StringComparison.Ordinal);
     }
@@ -242,6 +244,14 @@ public sealed class ModelLoaderTests
     {
         InvalidFileException e = Assert.Throws<InvalidFileException>(() => SyntheticCheckpoint.Load(UNet with { OutChannels = 5 }, Told));
         Assert.Equal("out.2.weight", e.Place);
+    }
+
+    [Fact]
+    public void Weights_are_real_numbers()
+    {
+        InvalidFileException e = Assert.Throws<InvalidFileException>(
+            () => SyntheticCheckpoint.Inspect(SyntheticCheckpoint.ShapesOf(UNet), Told, dtype: "I32"));
+        Assert.Contains("time_embed.0.weight: holds I32; weights are floating-point numbers", e.Message, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -117,7 +117,10 @@ public sealed class PresetTests
         ModelConfig config = Presets.Find("adm64").Model;
         ConfigurationException e = Assert.Throws<ConfigurationException>(() => SyntheticCheckpoint.Load(config, file: "ema_0.9999_540000.pt"));
         Assert.Contains("ema_0.9999_540000.pt", e.Message, StringComparison.Ordinal);
-        string[] remedies = ["--image-size N", "--num-head-channels N or --num-heads N", "--use-new-attention-order true|false", "--noise-schedule linear|cosine", "--preset adm64"];
+        string[] remedies =
+        [
+            "--image-size N", "--num-head-channels N or --num-heads N", "--use-new-attention-order true|false", "--noise-schedule linear|cosine", "--preset adm64",
+        ];
         Assert.All(remedies, remedy => Assert.Contains(remedy, e.Message, StringComparison.Ordinal));
     }
 

@@ -24,15 +24,27 @@ internal static class SyntheticCheckpoint
 
     /// <summary>Opens a model with these weights.</summary>
     public static LoadedModel Load(
-        IReadOnlyDictionary<string, Shape> shapes, ModelOverrides? flags = null, string file = "model.safetensors", Dictionary<string, string>? metadata = null, ModelKind? expected = null) =>
+        IReadOnlyDictionary<string, Shape> shapes,
+        ModelOverrides? flags = null,
+        string file = "model.safetensors",
+        Dictionary<string, string>? metadata = null,
+        ModelKind? expected = null) =>
         ModelLoader.Complete(Inspect(shapes, flags, file, metadata, expected));
 
     /// <summary>Opens a model of which settings may be unknown.</summary>
     public static LoadedModel Inspect(
-        IReadOnlyDictionary<string, Shape> shapes, ModelOverrides? flags = null, string file = "model.safetensors", Dictionary<string, string>? metadata = null, ModelKind? expected = null) =>
-        ModelLoader.Resolve(Checkpoint.Load(new HeaderOnly(file, Header(shapes, metadata), shapes.Values.Sum(s => 4L * s.Elements))), flags ?? new ModelOverrides(), expected);
+        IReadOnlyDictionary<string, Shape> shapes,
+        ModelOverrides? flags = null,
+        string file = "model.safetensors",
+        Dictionary<string, string>? metadata = null,
+        ModelKind? expected = null,
+        string dtype = "F32")
+    {
+        HeaderOnly source = new(file, Header(shapes, metadata, dtype), shapes.Values.Sum(s => 4L * s.Elements));
+        return ModelLoader.Resolve(Checkpoint.Load(source), flags ?? new ModelOverrides(), expected);
+    }
 
-    private static byte[] Header(IReadOnlyDictionary<string, Shape> shapes, Dictionary<string, string>? metadata)
+    private static byte[] Header(IReadOnlyDictionary<string, Shape> shapes, Dictionary<string, string>? metadata, string dtype)
     {
         ArrayBufferWriter<byte> buffer = new();
         buffer.Write(new byte[sizeof(ulong)]);
@@ -54,7 +66,7 @@ internal static class SyntheticCheckpoint
             foreach ((string name, Shape shape) in shapes)
             {
                 json.WriteStartObject(name);
-                json.WriteString("dtype", "F32");
+                json.WriteString("dtype", dtype);
                 json.WriteStartArray("shape");
                 foreach (int extent in shape)
                 {

@@ -77,10 +77,8 @@ public static class ModelLoader
         Preset? preset = ChoosePreset(checkpoint, flags, encoder, out string chosenBy);
         if (preset is not null)
         {
-            sources.Add(new SettingSource(SourceKind.Preset, $"preset {preset.Name}", ModelOverrides.From(preset.Model, preset.Process, _ => true) with { NullLabel = preset.NullLabel }, preset.Model.Kind, preset.ClassNames)
-            {
-                Key = chosenBy,
-            });
+            ModelOverrides says = ModelOverrides.From(preset.Model, preset.Process, _ => true) with { NullLabel = preset.NullLabel };
+            sources.Add(new SettingSource(SourceKind.Preset, $"preset {preset.Name}", says, preset.Model.Kind, preset.ClassNames) { Key = chosenBy });
         }
 
         InferredConfiguration inferred = Infer(dict, sources, flags.FlagPrefix);
@@ -88,6 +86,11 @@ public static class ModelLoader
         if (inferred.Mismatches.Count > 0)
         {
             throw WeightList.Error(checkpoint.File, inferred.Mismatches, inferred.Config);
+        }
+
+        if (checkpoint.Tensors.Values.FirstOrDefault(t => !t.DType.IsFloatingPoint()) is { } integers)
+        {
+            throw new InvalidFileException(checkpoint.File, integers.Name, $"holds {integers.DType}; weights are floating-point numbers");
         }
 
         ConfigurationResolver resolver = new(dict, flags, sources, inferred);
@@ -146,7 +149,9 @@ public static class ModelLoader
             return;
         }
 
-        string remedy = kind == ModelKind.Encoder ? "give a classifier" : inferred.Config.Kind == ModelKind.Encoder ? "give the diffusion model; this file belongs to --classifier" : "give the other kind of diffusion model";
+        string remedy = kind == ModelKind.Encoder ? "give a classifier"
+            : inferred.Config.Kind == ModelKind.Encoder ? "give the diffusion model; this file belongs to --classifier"
+            : "give the other kind of diffusion model";
         throw new InvalidFileException(
             file, "", $"is {Name(inferred.Config.Kind)} ({inferred.Witnesses["kind"][0]}), where {Name(kind)} is wanted; {remedy}");
 
@@ -163,10 +168,12 @@ public static class ModelLoader
         SettingSource? source = sources.Find(s => s.ClassNames is not null);
         int? classes = config.Kind == ModelKind.Encoder ? config.OutChannels : config.NumClasses;
         return source?.Kind == SourceKind.Metadata && classes is int count && source.ClassNames!.Count > count
-            ? throw new InvalidFileException(checkpoint.File, $"metadata '{ModelMetadata.ClassNamesKey}'", $"has {source.ClassNames.Count} names for {count} classes")
+            ? throw new InvalidFileException(
+                checkpoint.File, $"metadata '{ModelMetadata.ClassNamesKey}'", $"has {source.ClassNames.Count} names for {count} classes")
             : source?.ClassNames;
     }
 
     private static bool LooksAlike(ModelConfig preset, InferredConfiguration inferred) =>
-        ModelSetting.All.Append(ModelSetting.NumClasses).All(s => !s.Relevant(preset) || (s.Key ?? s.Known)(preset) == (s.Key ?? s.Known)(inferred.Config));
+        ModelSetting.All.Append(ModelSetting.NumClasses)
+            .All(s => !s.Relevant(preset) || (s.Key ?? s.Known)(preset) == (s.Key ?? s.Known)(inferred.Config));
 }

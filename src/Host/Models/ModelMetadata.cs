@@ -86,8 +86,11 @@ public static class ModelMetadata
             says = says with { NullLabel = ParseLabel(label) };
         }
 
-        IReadOnlyList<string>? names = checkpoint.Metadata.TryGetValue(ClassNamesKey, out json) ? Understand(ClassNamesKey, () => ReadNames(json)) : null;
-        return config is null && process is null && names is null && says.NullLabel is null ? null : new SettingSource(SourceKind.Metadata, "metadata", says, kind, names) { Key = key };
+        IReadOnlyList<string>? names =
+            checkpoint.Metadata.TryGetValue(ClassNamesKey, out json) ? Understand(ClassNamesKey, () => ReadNames(json)) : null;
+        return config is null && process is null && names is null && says.NullLabel is null
+            ? null
+            : new SettingSource(SourceKind.Metadata, "metadata", says, kind, names) { Key = key };
 
         T Understand<T>(string entry, Func<T> read)
         {
@@ -126,7 +129,9 @@ public static class ModelMetadata
     {
         using JsonDocument document = JsonDocument.Parse(json);
         JsonElement root = document.RootElement;
-        return root.ValueKind == JsonValueKind.Array && root.GetArrayLength() <= MaxClassNames && root.EnumerateArray().All(e => e.ValueKind == JsonValueKind.String)
+        return root.ValueKind == JsonValueKind.Array
+            && root.GetArrayLength() <= MaxClassNames
+            && root.EnumerateArray().All(e => e.ValueKind == JsonValueKind.String)
             ? [.. root.EnumerateArray().Select(e => e.GetString()!)]
             : throw new ConfigurationException("the names of the classes must be a list of strings");
     }

@@ -106,6 +106,15 @@ internal static class ConvolutionRules
         return null;
     }
 
+    /// <summary>Upsample2x → Convolution: the convolution addresses the small image, and the large one is never written.</summary>
+    public static FusionMatch? Upsample(Graph graph, Node node) =>
+        node.Op is Convolution { Upsample: false } op
+        && graph.OnlyFor(node.Inputs[0], node) is { Op: Upsample2x { Factor: 1 } upsample } producer
+        && upsample.Height % 2 == 0
+        && upsample.Width % 2 == 0
+            ? new FusionMatch(new Node(node.Name, op with { Upsample = true }, [producer.Inputs[0], .. node.Inputs.Skip(1)], node.Outputs), producer)
+            : null;
+
     private static Op? WithResidual(Op op) => op switch
     {
         Convolution { Residual: false } c => c with { Residual = true },

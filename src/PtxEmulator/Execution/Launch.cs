@@ -16,8 +16,7 @@ internal sealed unsafe class Launch : IDisposable
 
     private static int epochs;
 
-    private readonly Dictionary<(FindingKind, Instruction), Finding> findings = [];
-    private readonly List<Finding> ordered = [];
+    private readonly Dictionary<(FindingKind Kind, Instruction Instruction), (Finding Finding, long Order)> findings = [];
     private readonly Lock gate = new();
     private int nextBlock;
     private volatile bool stopped;
@@ -112,7 +111,9 @@ internal sealed unsafe class Launch : IDisposable
         return total;
     }
 
-    internal IReadOnlyList<Finding> Findings => ordered;
+    /// <summary>What was found, by the first thread at fault, then by instruction.</summary>
+    internal IReadOnlyList<Finding> Findings =>
+        [.. findings.OrderBy(f => f.Value.Order).ThenBy(f => f.Key.Instruction.Id).ThenBy(f => f.Key.Kind).Select(f => f.Value.Finding)];
 
     /// <summary>Records a finding, or counts it to the one already recorded for the same instruction.</summary>
     internal void Report(
@@ -121,14 +122,19 @@ internal sealed unsafe class Launch : IDisposable
         lock (gate)
         {
             var count = Math.Max(1, BitOperations.PopCount(lanes));
+            var order = ((long)warp.Block.Number << 10) + warp.Number * 32 + (lanes == 0 ? 0 : BitOperations.TrailingZeroCount(lanes));
             if (findings.TryGetValue((kind, instruction), out var known))
             {
-                known.Count += count;
+                known.Finding.Count += count;
+                // Blocks run in any order; the one reported is the first of those at fault, not the first that ran.
+                if (order >= known.Order)
+                    return;
+                count = (int)Math.Min(int.MaxValue, known.Finding.Count);
+            }
+            else if (findings.Count == MaximumFindings)
+            {
                 return;
             }
-            if (ordered.Count == MaximumFindings)
-                return;
-            var lane = lanes == 0 ? 0 : BitOperations.TrailingZeroCount(lanes);
             var finding = new Finding
             {
                 Kind = kind,
@@ -136,15 +142,14 @@ internal sealed unsafe class Launch : IDisposable
                 Source = instruction.Source,
                 Instruction = $"{PtxText.Format(instruction.Written)} (line {instruction.Written.PtxLine} of the PTX)",
                 Block = warp.Block.Index,
-                Thread = warp.ThreadOf(lane),
+                Thread = warp.ThreadOf(lanes == 0 ? 0 : BitOperations.TrailingZeroCount(lanes)),
                 Address = address,
                 Memory = memory,
                 Message = message,
                 Other = other,
                 Count = count,
             };
-            findings[(kind, instruction)] = finding;
-            ordered.Add(finding);
+            findings[(kind, instruction)] = (finding, order);
         }
     }
 

@@ -143,7 +143,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
     private void Lower(Ops.Convolution op, Node node)
     {
         Tensor weight = node.Inputs[1];
-        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding);
+        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding) with { Upsample = op.Upsample };
         Emit(Convolution.Forward(
             shape,
             Packed(weight, WeightLayout.Forward),
