@@ -53,12 +53,8 @@ internal static class InspectCommand
         configuration.AddColumns("setting", "value", "known from");
         foreach (ConfigurationValue value in model.Provenance)
         {
-            configuration.AddRow(new Text(value.Name), new Text(value.Value), new Text(value.Source));
-        }
-
-        foreach (MissingSetting missing in model.Missing)
-        {
-            configuration.AddRow(new Text(missing.Name), new Text("?"), new Text($"say {missing.Remedy}"));
+            string source = model.Missing.FirstOrDefault(m => m.Name == value.Name) is MissingSetting missing ? $"unknown; say {missing.Remedy}" : value.Source;
+            configuration.AddRow(new Text(value.Name), new Text(value.Value), new Text(source));
         }
 
         console.Write(configuration);
