@@ -4,6 +4,7 @@ using Xunit;
 
 namespace Kernels.Tests.Graphs;
 
+/// <summary>Costs of single ops, by hand; those of whole models are compared with the published ones where the presets are tested.</summary>
 public sealed class CostTests
 {
     [Fact]

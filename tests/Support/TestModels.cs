@@ -3,7 +3,7 @@ using Kernels.Runtime;
 
 namespace Kernels.Tests.Support;
 
-/// <summary>Small models with random weights, of every construction that the published ones use.</summary>
+/// <summary>Small models, of every construction that the published ones use.</summary>
 internal static class TestModels
 {
     /// <summary>A UNet of two levels for 8x8 images.</summary>
@@ -37,15 +37,6 @@ internal static class TestModels
         ResblockUpdown = scaleShift,
         Pool = pool,
     };
-
-    /// <summary>A model with random weights.</summary>
-    public static Model Random(ModelConfig config, int seed = 1)
-    {
-        Graph graph = config.Kind == ModelKind.Encoder
-            ? ModelGraphs.Classifier(config, 1, config.ImageSize, config.ImageSize, 1)
-            : ModelGraphs.UNet(config, 1, config.ImageSize, config.ImageSize, config.Kind == ModelKind.SuperRes ? (4, 4) : null);
-        return new Model(config, ToWeights(graph, Values(graph.Weights, seed)));
-    }
 
     /// <summary>
     /// Random values that a float32 holds: layers keep the size of what passes through them, scales are near one, biases small, as in a trained model.

@@ -1,0 +1,116 @@
+using Kernels.Diffusion;
+using Kernels.Models;
+using Kernels.Ops;
+using Kernels.Passes;
+using Kernels.Runtime;
+using Kernels.Tests.Support;
+using Kernels.Tests.Verification;
+using Xunit;
+
+namespace Kernels.Tests.Passes;
+
+public sealed class FusionTests(CpuFixture cpu) : IClassFixture<CpuFixture>
+{
+    public static TheoryData<string> Names => [.. Fusion.All.Select(f => f.Name)];
+
+    [Fact]
+    public void The_rewrites_have_names_and_descriptions()
+    {
+        Assert.Equal(
+            ["common_subexpression", "group_norm_gradient", "group_norm_scale_shift", "group_norm_silu", "conv_bias", "conv_residual"],
+            Fusion.All.Select(f => f.Name));
+        Assert.All(Fusion.All, f => Assert.NotEmpty(f.Description));
+    }
+
+    [Fact]
+    public void An_unknown_name_is_refused_with_those_there_are()
+    {
+        ConfigurationException e = Assert.Throws<ConfigurationException>(() => Fusion.Apply(new GraphBuilder().Build(), ["conv_bais"]));
+        Assert.Equal(
+            "there is no fusion 'conv_bais'; there are all, common_subexpression, group_norm_gradient, group_norm_scale_shift, group_norm_silu, conv_bias, conv_residual",
+            e.Message);
+    }
+
+    [Fact]
+    public void Rewrites_that_are_switched_off_are_not_applied()
+    {
+        Graph graph = DemoPair.GuidedStep(1);
+        foreach ((string name, _) in Fusion.All)
+        {
+            FusionResult result = Fusion.Apply(graph, [name]);
+            Assert.DoesNotContain(name, result.Applied.Keys);
+            Assert.All(result.Applied, a => Assert.True(a.Value > 0, $"without {name}, {a.Key} finds nothing"));
+            Assert.True(result.Graph.Launches > Fusion.Apply(graph).Graph.Launches);
+        }
+
+        FusionResult none = Fusion.Apply(graph, ["all"]);
+        Assert.Empty(none.Applied);
+        Assert.Equal(graph.Pruned().Nodes, none.Graph.Nodes);
+    }
+
+    [Theory]
+    [InlineData("all")]
+    [MemberData(nameof(Names))]
+    public void A_guided_step_of_the_demo_pair_gives_the_same_without_a_rewrite(string disabled)
+    {
+        Dictionary<string, float[]> expected = Step([]), actual = Step([disabled]);
+        foreach (string name in new[] { "x_next", "pred_xstart" })
+        {
+            double error = CpuRun.RelativeError(actual[name], Array.ConvertAll(expected[name], v => (double)v));
+            Assert.True(error <= 1e-5, $"{name} without {disabled}: relative error {error:e2}");
+        }
+    }
+
+    [Fact]
+    public void Any_graph_gives_the_same_fused_in_exact_arithmetic() => RandomGraphs.Check(program =>
+    {
+        Graph graph = RandomGraphs.Build(program);
+        Dictionary<string, double[]> values = RandomGraphs.Values(graph);
+        Dictionary<Tensor, double[]> expected = ReferenceInterpreter.Run(graph, values);
+        foreach (string[] disabled in new[] { Array.Empty<string>(), ["common_subexpression"], [Fusion.All[program[0] % Fusion.All.Count].Name] })
+        {
+            Graph fused = Fusion.Apply(graph, disabled).Graph;
+            Assert.Equal(graph.Outputs.Keys.Order(), fused.Outputs.Keys.Order());
+            Dictionary<Tensor, double[]> actual = ReferenceInterpreter.Run(fused, values);
+            foreach ((string name, Tensor tensor) in fused.Outputs)
+            {
+                double[] y = expected[graph.Outputs[name]];
+                double error = Math.Sqrt(y.Zip(actual[tensor], (a, b) => (a - b) * (a - b)).Sum());
+                Assert.True(error <= 1e-12 * (1 + Math.Sqrt(y.Sum(v => v * v))), $"{name} is off by {error}");
+            }
+        }
+    });
+
+    [Fact]
+    public void The_guided_step_has_far_fewer_launches()
+    {
+        Graph graph = DemoPair.GuidedStep(1);
+        FusionResult fused = Fusion.Apply(graph);
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"{graph.Pruned().Launches} launches unfused, {fused.Graph.Launches} fused; {string.Join(", ", fused.Applied.Select(a => $"{a.Key} {a.Value}"))}");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            string.Join(", ", graph.Pruned().Nodes.GroupBy(n => n.Op.Name).OrderByDescending(g => g.Count()).Select(g => $"{g.Key} {g.Count()}->{fused.Graph.Nodes.Count(n => n.Op.Name == g.Key)}")));
+        Assert.True(fused.Graph.Launches * 1.9 < graph.Pruned().Launches);
+    }
+
+    private Dictionary<string, float[]> Step(string[] disabled)
+    {
+        StepTable table = new(new GaussianDiffusion(DemoPair.Process()), SamplerKind.Ddpm, classifierScale: 4);
+        Graph graph = Fusion.Apply(DemoPair.GuidedStep(1), disabled).Graph;
+        Weights weights = Weights.Combine([(GuidedStep.DiffusionPrefix, DemoPair.Diffusion.Weights), (GuidedStep.ClassifierPrefix, DemoPair.Classifier.Weights)]);
+        using Executor executor = cpu.Backend.Compile(Plan.Create(graph), weights);
+        float[] x = new float[32 * 32 * 3];
+        RandomStreams.Normals(1, 0, RandomStreams.InitialNoise, 0, x);
+        executor.Write("x", x);
+        executor.Write("step_table", table.Values);
+
+        // A step from the middle of the process: the first ones divide by nearly nothing, and would show the rounding of the model enlarged by thousands.
+        executor.Write("step", [2]);
+        executor.Write("y", [3]);
+        executor.Write("y_unet", [3]);
+        executor.Write("seed", [1, 0]);
+        executor.Write("image_index", [0, 0]);
+        executor.Run();
+        return graph.Outputs.Keys.Where(k => k != "step_next").ToDictionary(k => k, executor.Read);
+    }
+}
