@@ -25,6 +25,11 @@ done
 
 # The main archive among the configured sources; the security archive does not hold these packages.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u | grep -E '/debian/?$' | head -n 1)
+if [ -z "$mirror" ]; then
+    # A new machine has read no package lists yet, and apt names only what it has lists of: look into its sources.
+    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+        grep -vE '^[[:space:]]*#' | grep -oE 'https?://[^[:space:]]+/debian/?([[:space:]]|$)' | head -n 1 | tr -d '[:space:]')
+fi
 [ -n "$mirror" ] || cannot "apt has no Debian archive configured"
 
 work=$(mktemp -d) || cannot "no temporary directory"

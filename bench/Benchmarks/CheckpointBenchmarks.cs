@@ -5,8 +5,8 @@ using BenchmarkDotNet.Columns;
 using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Reports;
 using BenchmarkDotNet.Running;
-using Kernels.Bench.Workloads;
 using Kernels.Checkpoints;
+using Kernels.Models;
 
 namespace Kernels.Bench.Benchmarks;
 

@@ -1,6 +1,6 @@
 using BenchmarkDotNet.Attributes;
 using Kernels.Backends.Cpu;
-using Kernels.Bench.Workloads;
+using Kernels.Models;
 
 namespace Kernels.Bench.Benchmarks;
 

@@ -104,18 +104,8 @@ internal sealed class GuidedWorkload : IDisposable
         _checkpoint?.Dispose();
     }
 
-    private Weights WeightsOf(ModelConfig config, string prefix)
-    {
-        if (_checkpoint is not null)
-        {
-            return new CheckpointWeights(_checkpoint, prefix);
-        }
-
-        Graph graph = config.Kind == ModelKind.Encoder
-            ? ModelGraphs.Classifier(config, 1, config.ImageSize, config.ImageSize, 1)
-            : ModelGraphs.UNet(config, 1, config.ImageSize, config.ImageSize);
-        return new SyntheticWeights(graph);
-    }
+    private Weights WeightsOf(ModelConfig config, string prefix) =>
+        _checkpoint is null ? PresetModels.Random(config).Weights : new CheckpointWeights(_checkpoint, prefix);
 
     private Executor Compile(bool suppliedNoise)
     {

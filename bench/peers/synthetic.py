@@ -1,4 +1,4 @@
-"""Weights and inputs made by a formula: the same values that the bench program makes (Workloads/SyntheticWeights.cs), without a file of gigabytes."""
+"""Weights and inputs made by a formula: the same values that the bench program makes (src/Host/Models/SyntheticWeights.cs), without a file of gigabytes."""
 
 import math
 import zlib

@@ -1,4 +1,5 @@
 using Kernels.Ops;
+using Kernels.Tests.Support;
 
 namespace Kernels.Tests.Ops;
 
@@ -6,13 +7,22 @@ namespace Kernels.Tests.Ops;
 /// One application of an op: its shapes, how its inputs are drawn and how far a result may be off. The same case serves the comparison with the float64
 /// reference, the gradient check and the memory checks, on every backend.
 /// </summary>
-/// <param name="Name">What is particular about it; unique among the cases of an op.</param>
-/// <param name="Op">The op with its attributes.</param>
-/// <param name="Operands">Its inputs in order.</param>
-public sealed record OpCase(string Name, Op Op, params IReadOnlyList<Operand> Operands)
+/// <param name="name">What is particular about it; unique among the cases of an op.</param>
+/// <param name="op">The op with its attributes.</param>
+/// <param name="operands">Its inputs in order.</param>
+public sealed class OpCase(string name, Op op, params IReadOnlyList<Operand> operands)
 {
-    // Values are a function of the case alone, so every backend and every check sees the same.
-    private readonly Lazy<double[][]> _values = new(() => Draw(Operands), LazyThreadSafetyMode.ExecutionAndPublication);
+    private readonly Lazy<double[][]> _values = new(() => Draw(operands));
+    private double[][]? _expected;
+
+    /// <summary>What is particular about it.</summary>
+    public string Name { get; } = name;
+
+    /// <summary>The op with its attributes.</summary>
+    public Op Op { get; } = op;
+
+    /// <summary>Its inputs in order.</summary>
+    public IReadOnlyList<Operand> Operands { get; } = operands;
 
     /// <summary>Largest relative L2 error of an output: float32 sums of some thousand products err by a few 1e-7.</summary>
     public double Tolerance { get; init; } = 1e-6;
@@ -20,8 +30,11 @@ public sealed record OpCase(string Name, Op Op, params IReadOnlyList<Operand> Op
     /// <summary>Largest error of the gradient relative to its L2 norm.</summary>
     public double GradientTolerance { get; init; } = 5e-6;
 
-    /// <summary>The values of the operands, each of them a float32 or an integer.</summary>
+    /// <summary>The values of the operands, each of them a float32 or an integer: a function of the case alone, so that every backend and every check sees the same.</summary>
     public double[][] Values => _values.Value;
+
+    /// <summary>The outputs in float64.</summary>
+    public double[][] Expected => _expected ??= ReferenceInterpreter.Evaluate(Op, Shapes, Values);
 
     /// <summary>Shapes of the operands.</summary>
     public Shape[] Shapes => [.. Operands.Select(o => o.Shape)];
@@ -30,11 +43,9 @@ public sealed record OpCase(string Name, Op Op, params IReadOnlyList<Operand> Op
     public IEnumerable<int> Differentiable =>
         Op is GradientOp ? [] : Enumerable.Range(0, Operands.Count).Where(i => Operands[i] is { DType: DType.F32, IsWeight: false, Constant: false });
 
-    /// <inheritdoc/>
-    public bool Equals(OpCase? other) => ReferenceEquals(this, other);
-
-    /// <inheritdoc/>
-    public override int GetHashCode() => Name.GetHashCode(StringComparison.Ordinal);
+    /// <summary>The operands that an op with gradients carries none to: weights, and what only the fused form takes in.</summary>
+    public IEnumerable<int> Constants =>
+        Op is GradientOp ? [] : Enumerable.Range(0, Operands.Count).Where(i => Operands[i] is { DType: DType.F32 } o && (o.IsWeight || o.Constant));
 
     private static double[][] Draw(IReadOnlyList<Operand> operands)
     {
@@ -70,7 +81,7 @@ public sealed record Operand(string Name, Shape Shape, Func<Random, IReadOnlyLis
     public Func<IReadOnlyList<double[]>, double[]>? Computed { get; init; }
 
     /// <summary>An activation of normal values.</summary>
-    public static Operand Input(string name, Shape shape, double scale = 1, double offset = 0) => new(name, shape, (random, _) => Normals(random, shape, scale, offset));
+    public static Operand Input(string name, Shape shape, double scale = 1, double offset = 0) => new(name, shape, (random, _) => TestModels.Normals(random, shape.Elements, scale, offset));
 
     /// <summary>A weight of normal values.</summary>
     public static Operand Weight(string name, Shape shape, double scale = 1, double offset = 0) => Input(name, shape, scale, offset) with { IsWeight = true };
@@ -85,17 +96,6 @@ public sealed record Operand(string Name, Shape Shape, Func<Random, IReadOnlyLis
     /// <summary>What a forward pass has left for the gradient.</summary>
     public static Operand From(string name, Shape shape, Func<IReadOnlyList<double[]>, double[]> computed) =>
         new(name, shape, (_, _) => new double[shape.Elements]) { Computed = computed };
-
-    private static double[] Normals(Random random, Shape shape, double scale, double offset)
-    {
-        double[] values = new double[shape.Elements];
-        for (int i = 0; i < values.Length; i++)
-        {
-            values[i] = (scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())) + offset;
-        }
-
-        return values;
-    }
 }
 
 /// <summary>An application that an op must refuse.</summary>

@@ -1,5 +1,7 @@
+using System.Collections.Concurrent;
 using Kernels.Ops;
 using Kernels.Passes;
+using Kernels.Tests.Support;
 using Xunit;
 
 namespace Kernels.Tests.Ops;
@@ -9,10 +11,13 @@ internal static class OpHarness
 {
     private const float GradientScale = -0.75f;
 
+    // Every backend is held against the same numbers.
+    private static readonly ConcurrentDictionary<(OpCase Case, int Input), (double[] Direction, double Difference)[]> s_differences = new();
+
     /// <summary>Every output equals the float64 reference, wherever the tensors lie and whether or not the op writes over its inputs.</summary>
     public static void CheckForward(OpCase c, TestBackend backend)
     {
-        double[][] expected = ReferenceInterpreter.Evaluate(c.Op, c.Shapes, c.Values);
+        double[][] expected = c.Expected;
         Graph graph = OneOp(c, copied: false);
         Dictionary<string, double[]> values = ValuesOf(c);
         Dictionary<string, float[]> actual = GuardedRun.Run(backend, graph, values, Layout.Spread, c.Name);
@@ -36,7 +41,7 @@ internal static class OpHarness
     /// <summary>The gradient of a random linear functional of output 0 with respect to every input equals finite differences of the float64 reference.</summary>
     public static void CheckGradient(OpCase c, TestBackend backend)
     {
-        double[] functional = Direction(ReferenceInterpreter.Evaluate(c.Op, c.Shapes, c.Values)[0].Length, new Random(7));
+        double[] functional = TestModels.Normals(new Random(7), c.Expected[0].Length);
         foreach (int input in c.Differentiable)
         {
             Dictionary<string, double[]> values = ValuesOf(c);
@@ -54,32 +59,37 @@ internal static class OpHarness
         Assert.True(error <= tolerance * norm, $"{what}: relative error {error / norm:e2} exceeds {tolerance:e1}");
     }
 
-    /// <summary>Standard normal values that a float32 holds.</summary>
-    public static double[] Direction(int length, Random random) =>
-        [.. Enumerable.Range(0, length).Select(_ => (double)(float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble())))];
-
     /// <summary>The L2 norm.</summary>
     public static double Norm(IEnumerable<double> values) => Math.Sqrt(values.Sum(v => v * v));
 
-    // Few elements are moved one by one, many together in random directions: a wrong element g moves each of those by g times a normal number.
     private static void CheckDirections(OpCase c, int input, double[] functional, float[] gradient)
     {
-        const int Most = 24;
-        const double Step = 1e-5;
-        Random random = new(11);
-        int n = gradient.Length;
         double norm = Norm(gradient.Select(g => (double)g)), largest = 0;
-        for (int k = 0; k < Math.Min(n, Most); k++)
+        foreach ((double[] direction, double difference) in Differences(c, input, functional))
         {
-            double[] direction = n <= Most ? [.. Enumerable.Range(0, n).Select(i => i == k ? 1.0 : 0)] : Direction(n, random);
-            double difference = GradientScale * (Value(Step, direction) - Value(-Step, direction)) / (2 * Step);
             double slope = gradient.Zip(direction, (g, d) => g * d).Sum();
-            largest = Math.Max(largest, Math.Abs(slope - difference));
+            largest = Math.Max(largest, Math.Abs(slope - (GradientScale * difference)));
         }
 
-        // A tenth of the tolerance for the truncation and rounding of the differences themselves where the gradient vanishes.
+        // The differences themselves are exact to 1e-10 of the functional's size: all there is where the gradient vanishes.
         double allowed = (c.GradientTolerance * norm) + (1e-10 * Norm(functional));
         Assert.True(largest <= allowed, $"{c.Name}: the gradient to '{c.Operands[input].Name}' is off by {largest:e2}, {largest / norm:e2} of its norm");
+    }
+
+    // Few elements are moved one by one, many together in random directions: a wrong element g moves each of those by g times a normal number.
+    private static (double[] Direction, double Difference)[] Differences(OpCase c, int input, double[] functional)
+    {
+        const int Coordinates = 24, Directions = 6;
+        const double Step = 1e-5;
+        return s_differences.GetOrAdd((c, input), _ =>
+        {
+            Random random = new(11);
+            int n = c.Values[input].Length;
+            IEnumerable<double[]> directions = n <= Coordinates
+                ? Enumerable.Range(0, n).Select(k => Enumerable.Range(0, n).Select(i => i == k ? 1.0 : 0).ToArray())
+                : Enumerable.Range(0, Directions).Select(_ => TestModels.Normals(random, n));
+            return [.. directions.Select(d => (d, (Value(Step, d) - Value(-Step, d)) / (2 * Step)))];
+        });
 
         double Value(double step, double[] direction)
         {
@@ -89,10 +99,11 @@ internal static class OpHarness
         }
     }
 
-    private static Graph GradientGraph(OpCase c, int input)
+    /// <summary>The graph of the gradient of a functional of output 0 with respect to one operand, an activation even where the case has a weight.</summary>
+    public static Graph GradientGraph(OpCase c, int input)
     {
         GraphBuilder builder = new();
-        Tensor y = builder.Add("op", c.Op, Declare(builder, c));
+        Tensor y = builder.Add("op", c.Op, Declare(builder, c, input));
         Tensor z = builder.Add("product", new Multiply(), y, builder.Input("functional", y.Shape));
         Graph graph = builder.Build();
         return Gradient.Append(graph, z, graph.Input(c.Operands[input].Name), GradientScale);
@@ -116,14 +127,14 @@ internal static class OpHarness
         return builder.Build();
     }
 
-    private static Tensor[] Declare(GraphBuilder builder, OpCase c) =>
-        [.. c.Operands.Select(o => o.IsWeight ? builder.Weight(o.Name, o.Shape) : builder.Input(o.Name, o.Shape, o.DType))];
+    private static Tensor[] Declare(GraphBuilder builder, OpCase c, int activation = -1) =>
+        [.. c.Operands.Select((o, i) => o.IsWeight && i != activation ? builder.Weight(o.Name, o.Shape) : builder.Input(o.Name, o.Shape, o.DType))];
 
     private static Dictionary<string, double[]> ValuesOf(OpCase c) => c.Operands.Zip(c.Values).ToDictionary(p => p.First.Name, p => p.Second);
 
     private static bool CanReuse(OpCase c)
     {
-        long output = ReferenceInterpreter.Evaluate(c.Op, c.Shapes, c.Values)[0].Length;
+        long output = c.Expected[0].Length;
         return c.Op.InPlaceInputs.Any(i => !c.Operands[i].IsWeight && c.Shapes[i].Elements == output);
     }
 }

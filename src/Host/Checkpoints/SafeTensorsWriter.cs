@@ -123,7 +123,8 @@ public static class SafeTensorsWriter
         {
             if (float.IsInfinity(singles[i]) && double.IsFinite(values[i]))
             {
-                throw new ConfigurationException($"tensor '{tensor.Name}' has the value {values[i]:g6}, which {dtype} cannot hold; keep its type, {tensor.DType}");
+                throw new ConfigurationException(
+                    $"tensor '{tensor.Name}' has the value {values[i]:g6}, which {dtype} cannot hold; keep its type, {tensor.DType}");
             }
         }
 

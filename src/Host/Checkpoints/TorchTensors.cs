@@ -26,7 +26,9 @@ internal static class TorchTensors
         long? extent = Strided.Extent(extents, steps);
         if (offset < 0 || extent is not { } reach || reach > storage.Elements || offset > storage.Elements - reach)
         {
-            throw pickle.Invalid($"a tensor [{string.Join(", ", extents)}] with strides [{string.Join(", ", steps)}] at {offset} reaches past the {storage.Elements} elements of storage '{storage.Key}'");
+            throw pickle.Invalid(
+                $"a tensor [{string.Join(", ", extents)}] with strides [{string.Join(", ", steps)}] at {offset} " +
+                $"reaches past the {storage.Elements} elements of storage '{storage.Key}'");
         }
 
         if ((shape.Elements > reach && shape.Elements > MaxExpanded) || reach > Array.MaxLength / storage.DType.SizeInBytes())

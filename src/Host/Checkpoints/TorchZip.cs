@@ -51,7 +51,8 @@ internal static class TorchZip
             : throw entry.Invalid(pickle.Position, $"{entry.Length - pickle.Position} bytes follow the pickle");
     }
 
-    private static bool IsPickle(string name) => name.EndsWith(Pickle, StringComparison.Ordinal) && name.IndexOf('/', StringComparison.Ordinal) == name.Length - Pickle.Length;
+    private static bool IsPickle(string name) =>
+        name.EndsWith(Pickle, StringComparison.Ordinal) && name.IndexOf('/', StringComparison.Ordinal) == name.Length - Pickle.Length;
 
     private static ZipEntry Find(ZipContainer zip, string name, TorchStorage storage, Unpickler pickle)
     {

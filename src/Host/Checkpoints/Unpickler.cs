@@ -283,7 +283,9 @@ internal sealed class Unpickler
     }
 
     private PickleGlobal Find(string module, string name) => PickleGlobals.Find(module, name)
-        ?? throw Invalid($"the pickle names '{module}.{name}', which no state dict needs; nothing was run. If the file holds a whole model, save its state_dict() instead");
+        ?? throw Invalid(
+            $"the pickle names '{module}.{name}', which no state dict needs; nothing was run. " +
+            "If the file holds a whole model, save its state_dict() instead");
 
     private object? Call(PickleGlobal callee, object?[] args) => callee.Call is { } call
         ? call(this, args)

@@ -137,11 +137,12 @@ public sealed class DiffusionSampler : IDisposable
     {
         ArgumentNullException.ThrowIfNull(batch);
         int n = batch.Count;
-        int elements = n * ImageElements;
-        Expect(batch.Initial, elements, "the initial images");
-        Expect(batch.StepNoise, Table.Count * elements, "the noise of the steps");
+        Expect(batch.Initial, (long)n * ImageElements, "the initial images");
+        Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
+        ExpectLowRes(batch);
         Executor executor = ExecutorFor(n, batch.StepNoise is not null);
         Graph graph = executor.Plan.Graph;
+        int elements = n * ImageElements;
         executor.Write("step_table", Table.Values);
         executor.Write("step", [0]);
         executor.Write("x", batch.Initial ?? InitialNoise(batch));
@@ -185,11 +186,23 @@ public sealed class DiffusionSampler : IDisposable
 
     private static int[] Words(ulong value) => [(int)(uint)value, (int)(uint)(value >> 32)];
 
-    private static void Expect(float[]? values, int elements, string what)
+    private static void Expect(float[]? values, long elements, string what)
     {
         if (values is not null && values.Length != elements)
         {
             throw new ConfigurationException(string.Create(CultureInfo.InvariantCulture, $"{what} have {values.Length} elements; {elements} are needed"));
+        }
+    }
+
+    private void ExpectLowRes(SampleBatch batch)
+    {
+        if (_lowRes is (int height, int width))
+        {
+            Expect(batch.LowRes ?? [], (long)batch.Count * height * width * _diffusion.Config.InChannels, "the low-resolution images");
+        }
+        else if (batch.LowRes is not null)
+        {
+            throw new ConfigurationException("this model takes no low-resolution images");
         }
     }
 

@@ -69,7 +69,7 @@ public static class GuidedStep
         ArgumentNullException.ThrowIfNull(table);
         ArgumentNullException.ThrowIfNull(settings);
         Parameterization parameterization = Parameterization.Of(table.Diffusion.Config, settings.ClipDenoised);
-        Check(unet, classifier, settings, parameterization);
+        Check(unet, classifier, settings, parameterization, batch);
         bool noisy = settings.Sampler == SamplerKind.Ddpm || (settings.Sampler == SamplerKind.Ddim && settings.Eta > 0);
         bool guided = settings.ClassifierScale != 0;
         bool classifierFree = settings.CfgScale != 0;
@@ -145,8 +145,10 @@ public static class GuidedStep
         }
     }
 
-    private static void Check(ModelConfig unet, ModelConfig? classifier, SamplerSettings settings, Parameterization parameterization)
+    private static void Check(ModelConfig unet, ModelConfig? classifier, SamplerSettings settings, Parameterization parameterization, int batch)
     {
+        Require(batch > 0, $"a batch of {batch} images cannot be sampled; it must have one at least");
+        Require(unet.Kind != ModelKind.Encoder, "a classifier cannot predict noise; give a diffusion model");
         int expected = unet.InChannels * parameterization.OutputsPerChannel;
         Require(
             unet.OutChannels == expected,

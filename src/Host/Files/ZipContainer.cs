@@ -77,7 +77,8 @@ internal sealed class ZipContainer
 
         if (offset < 0 || size < 0 || offset > directoryEnd || size != directoryEnd - offset)
         {
-            throw _file.Invalid(endOffset, $"the ZIP directory is said to be {size} bytes at {offset}, which does not end where the end record begins ({directoryEnd})");
+            throw _file.Invalid(
+                endOffset, $"the ZIP directory is said to be {size} bytes at {offset}, which does not end where the end record begins ({directoryEnd})");
         }
 
         if (count < 0 || count > MaxEntries || count * CentralHeaderBytes > size || size > int.MaxValue)

@@ -111,7 +111,7 @@ public sealed class Graph
 
     /// <summary>
     /// Checks that every tensor is written once and before it is read, that names are unique, that the shapes are those that the ops infer, and that
-    /// updates replace inputs of their own type.
+    /// updates replace inputs of their own type, each input once.
     /// </summary>
     private void Verify()
     {
@@ -125,7 +125,7 @@ public sealed class Graph
 
         foreach (Node node in Nodes)
         {
-            _positions.Add(node, _positions.Count);
+            Require(_positions.TryAdd(node, _positions.Count), $"{node.Op.Name} '{node.Name}' stands in the graph twice");
             foreach (Tensor tensor in node.Inputs)
             {
                 if (tensor.Kind == TensorKind.Weight)
@@ -159,11 +159,13 @@ public sealed class Graph
 
         foreach ((string name, Tensor tensor) in Outputs)
         {
-            Require(known.Contains(tensor), $"nothing writes output '{name}'");
+            Require(known.Contains(tensor) && tensor.Kind != TensorKind.Weight, $"nothing writes output '{name}'");
         }
 
+        HashSet<Tensor> updated = [];
         foreach ((Tensor output, Tensor input) in Updates)
         {
+            Require(updated.Add(input), $"input '{input.Name}' is updated twice, the second time by '{output.Name}'");
             Require(Outputs.Values.Contains(output) && Inputs.Contains(input), $"update '{output.Name}' -> '{input.Name}' must join an output and an input");
             Require(output.Shape == input.Shape && output.DType == input.DType, $"update {output} does not fit {input}");
         }

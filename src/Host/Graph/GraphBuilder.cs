@@ -35,6 +35,7 @@ public sealed class GraphBuilder
     /// <summary>Declares a weight under the current prefix, or returns it if it is declared already.</summary>
     /// <param name="key">The state-dict key.</param>
     /// <param name="shape">The extents it must have in the checkpoint.</param>
+    /// <exception cref="GraphException">It is declared already, with another shape.</exception>
     public Tensor Weight(string key, Shape shape)
     {
         string name = _prefix + key;
@@ -42,6 +43,11 @@ public sealed class GraphBuilder
         {
             _weights.Add(name, tensor = new Tensor(name, new TensorType(shape), TensorKind.Weight));
             _names.Add(name);
+        }
+
+        if (tensor.Shape != shape)
+        {
+            throw new GraphException($"weight '{name}' is declared as {tensor.Shape} and as {shape}");
         }
 
         return tensor;
@@ -76,9 +82,14 @@ public sealed class GraphBuilder
     /// <param name="name">The name by which the caller reads it.</param>
     /// <param name="tensor">The tensor.</param>
     /// <param name="updates">The input whose values it replaces, if any.</param>
+    /// <exception cref="GraphException">There is an output of the name.</exception>
     public void Output(string name, Tensor tensor, Tensor? updates = null)
     {
-        _outputs.Add(name, tensor);
+        if (!_outputs.TryAdd(name, tensor))
+        {
+            throw new GraphException($"two outputs are named '{name}'");
+        }
+
         if (updates is not null)
         {
             _updates.Add(tensor, updates);

@@ -45,7 +45,7 @@ public static class GraphDump
         StringBuilder text = new("digraph kernels {\n  rankdir=TB; node [shape=box, fontname=\"monospace\"];\n");
         Draw(
             graph,
-            (id, label) => text.Append(CultureInfo.InvariantCulture, $"  {id} [label=\"{label.Replace("\n", "\\n", StringComparison.Ordinal)}\"];\n"),
+            (id, label) => text.Append(CultureInfo.InvariantCulture, $"  {id} [label=\"{DotText(label)}\"];\n"),
             (from, to, label) => text.Append(CultureInfo.InvariantCulture, $"  {from} -> {to} [label=\"{label}\"];\n"));
         return text.Append("}\n").ToString();
     }
@@ -58,10 +58,16 @@ public static class GraphDump
         StringBuilder text = new("flowchart TB\n");
         Draw(
             graph,
-            (id, label) => text.Append(CultureInfo.InvariantCulture, $"  {id}[\"{label.Replace("\n", "<br/>", StringComparison.Ordinal)}\"]\n"),
+            (id, label) => text.Append(CultureInfo.InvariantCulture, $"  {id}[\"{MermaidText(label)}\"]\n"),
             (from, to, label) => text.Append(CultureInfo.InvariantCulture, $"  {from} -->|\"{label}\"| {to}\n"));
         return text.ToString();
     }
+
+    private static string DotText(string label) =>
+        label.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal);
+
+    private static string MermaidText(string label) =>
+        label.Replace("\"", "#quot;", StringComparison.Ordinal).Replace("\n", "<br/>", StringComparison.Ordinal);
 
     private static void Draw(Graph graph, Action<string, string> box, Action<string, string, string> arrow)
     {

@@ -26,8 +26,14 @@ public sealed class Tensor
     /// <param name="name">Its name; unique within a graph.</param>
     /// <param name="type">Its shape and element type.</param>
     /// <param name="kind">Where its values come from.</param>
+    /// <exception cref="GraphException">It would have no elements: nothing could be computed from it.</exception>
     public Tensor(string name, TensorType type, TensorKind kind)
     {
+        if (type.Shape.Elements == 0)
+        {
+            throw new GraphException($"'{name}' has no elements: its shape is {type.Shape}");
+        }
+
         Name = name;
         Shape = type.Shape;
         DType = type.DType;

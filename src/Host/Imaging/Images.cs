@@ -29,7 +29,9 @@ public static class Images
         return bytes;
     }
 
-    /// <summary>Converts bytes to [-1, 1]: <c>b / 127.5 - 1</c> in binary32, as guided-diffusion's <c>image_datasets.py</c> and <c>super_res_sample.py</c> do.</summary>
+    /// <summary>
+    /// Converts bytes to [-1, 1]: <c>b / 127.5 - 1</c> in binary32, as guided-diffusion's <c>image_datasets.py</c> and <c>super_res_sample.py</c> do.
+    /// </summary>
     /// <param name="bytes">The samples, in any layout.</param>
     /// <param name="x">Receives one value per byte, in the same layout.</param>
     /// <exception cref="ArgumentException">The lengths differ.</exception>

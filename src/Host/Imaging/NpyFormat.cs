@@ -147,7 +147,10 @@ internal static class NpyFormat
         foreach (DType dtype in Enum.GetValues<DType>())
         {
             string? known = Descr(dtype);
-            if (descr == known || (dtype.SizeInBytes() == 1 && descr.Length == 3 && descr[0] is '<' or '>' && known is not null && known.EndsWith(descr[1..], StringComparison.Ordinal)))
+
+            // Bytes have no order, whatever the first character says.
+            bool sameByte = dtype.SizeInBytes() == 1 && descr is ['<' or '>', ..] && known is not null && descr[1..] == known[1..];
+            if (descr == known || sameByte)
             {
                 return dtype;
             }

@@ -37,7 +37,9 @@ public sealed class Npz : IDisposable
         return Open(FileSource.Open(path));
     }
 
-    /// <summary>Writes an archive, whole or not at all. The same arrays give the same bytes, whatever the day (and, compressed, with the same .NET runtime).</summary>
+    /// <summary>
+    /// Writes an archive, whole or not at all. The same arrays give the same bytes, whatever the day (and, compressed, with the same .NET runtime).
+    /// </summary>
     /// <param name="path">The file to create or replace.</param>
     /// <param name="arrays">The arrays by name, in order.</param>
     /// <param name="compress">Whether to deflate them.</param>

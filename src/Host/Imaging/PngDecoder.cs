@@ -124,7 +124,9 @@ internal sealed class PngDecoder
 
         if (_channels == 0 || content[8] != 8 || content[12] != 0)
         {
-            throw _file.Invalid(at, $"colour type {content[9]} of {content[8]} bits{(content[12] != 0 ? ", interlaced," : "")} is not supported; save the picture as 8-bit grey, RGB or RGBA");
+            string interlaced = content[12] != 0 ? ", interlaced," : "";
+            throw _file.Invalid(
+                at, $"colour type {content[9]} of {content[8]} bits{interlaced} is not supported; save the picture as 8-bit grey, RGB or RGBA");
         }
     }
 

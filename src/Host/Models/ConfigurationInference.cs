@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace Kernels.Models;
 
 /// <summary>A configuration read off a state dict.</summary>
@@ -64,7 +62,7 @@ internal sealed class ConfigurationInference
         int count = Math.Max(_dict.Count("input_blocks"), _base.Kind == ModelKind.Encoder ? 0 : _dict.Count("output_blocks"));
         if (count > MaxBlocks)
         {
-            throw new InvalidFileException(_dict.File, string.Create(CultureInfo.InvariantCulture, $"input_blocks.{count - 1}"), $"there are at most {MaxBlocks} input and output blocks in a model");
+            throw new InvalidFileException(_dict.File, $"block {count - 1}", $"there are at most {MaxBlocks} input and output blocks in a model");
         }
 
         // A division that puts a resampling block where a residual block stands, or the reverse, need not be built to be refused.
@@ -99,7 +97,8 @@ internal sealed class ConfigurationInference
 
         if (candidates.Count == 0)
         {
-            throw new InvalidFileException(_dict.File, "", $"its shapes are of no {_base.ClassName} that can be built: {refusal!.Message}", refusal);
+            throw refusal as InvalidFileException
+                ?? new InvalidFileException(_dict.File, "", $"its shapes are of no {_base.ClassName} that can be built: {refusal!.Message}", refusal);
         }
 
         int fewest = candidates.Min(c => c.Mismatches.Count);
@@ -129,7 +128,10 @@ internal sealed class ConfigurationInference
 
             if (!width.Any)
             {
-                throw new InvalidFileException(_dict.File, $"input_blocks.{first}.0.in_layers.2.weight", "this weight and all that could tell the width of its level are missing or misshapen");
+                throw new InvalidFileException(
+                    _dict.File,
+                    $"input_blocks.{first}.0.in_layers.2.weight",
+                    "this weight and all that could tell the width of its level are missing or misshapen");
             }
 
             multipliers[level] = Multiplier(width.Value, config.ModelChannels);
@@ -183,7 +185,12 @@ internal sealed class ConfigurationInference
         };
         int layer = config.AttentionResolutions.Contains(config.Downsampling) ? 2 : 1;
         string up = $"output_blocks.{period - 1}.{layer}";
-        witnesses["num_res_blocks"] = [config.Kind == ModelKind.Encoder || type == BlockType.Absent ? witness : type == BlockType.Res ? $"{up}.in_layers.2.weight" : $"{up}.conv.weight"];
+        witnesses["num_res_blocks"] =
+        [
+            config.Kind == ModelKind.Encoder || type == BlockType.Absent ? witness
+                : type == BlockType.Res ? $"{up}.in_layers.2.weight"
+                : $"{up}.conv.weight",
+        ];
         witnesses["resblock_updown"] = [witness];
         if (type != BlockType.Res)
         {
@@ -201,7 +208,8 @@ internal sealed class ConfigurationInference
         int side = (int)Math.Round(Math.Sqrt(tokens - 1.0));
         return tokens > 1 && side * side == tokens - 1 && side <= int.MaxValue >> MaxLevels
             ? side * config.Downsampling
-            : throw new InvalidFileException(_dict.File, Name, $"has shape {_dict.Shapes[Name]}; its columns must be one more than the positions of a square feature map");
+            : throw new InvalidFileException(
+                _dict.File, Name, $"has shape {_dict.Shapes[Name]}; its columns must be one more than the positions of a square feature map");
     }
 
     private int Errors(int levels, int depth)
@@ -213,11 +221,24 @@ internal sealed class ConfigurationInference
             errors += block % period != 0 && TypeOf(block) != BlockType.Res ? 1 : 0;
         }
 
+        // The last block of each level on the way up resamples as well; average pooling leaves no trace there.
+        bool[] up = _base.Kind == ModelKind.Encoder ? [] : [.. Enumerable.Range(0, levels * period).Select(block => Upsamples(block))];
+        for (int block = 0; block < up.Length && up.Contains(true); block++)
+        {
+            errors += up[block] != (block % period == depth && block < up.Length - 1) ? 1 : 0;
+        }
+
         List<IGrouping<BlockType, BlockType>> down = [.. DownTypes(levels, period).GroupBy(t => t)];
         return errors + (down.Count == 0 ? 0 : down.Sum(g => g.Count()) - down.Max(g => g.Count()));
     }
 
     private IEnumerable<BlockType> DownTypes(int levels, int period) => Enumerable.Range(1, levels - 1).Select(level => TypeOf(level * period));
+
+    // After the residual block, or after the attention that follows it.
+    private bool Upsamples(int block) => Upsamples(block, 1) || Upsamples(block, 2);
+
+    private bool Upsamples(int block, int layer) =>
+        _dict.HasModule($"output_blocks.{block}.{layer}.conv") || _dict.HasModule($"output_blocks.{block}.{layer}.in_layers");
 
     private BlockType TypeOf(int block)
     {
@@ -264,13 +285,15 @@ internal sealed class ConfigurationInference
             Kind = superRes ? ModelKind.SuperRes : ModelKind.UNet,
             InChannels = superRes ? first / 2 : first,
             OutChannels = last,
-            NumClasses = _dict.HasModule("label_emb") ? _dict.Extent("label_emb.weight", 2, 0) ?? throw Misses("label_emb.weight", "[num_classes, 4 model_channels]") : null,
+            NumClasses = !_dict.HasModule("label_emb") ? null
+                : _dict.Extent("label_emb.weight", 2, 0) ?? throw Misses("label_emb.weight", "[num_classes, 4 model_channels]"),
         };
     }
 
     private ModelConfig Encoder()
     {
-        string pool = _dict.HasModule("out.2.qkv_proj") || _dict.HasModule("out.2.c_proj") || _dict.Shapes.ContainsKey("out.2.positional_embedding") ? "attention"
+        bool attention = _dict.HasModule("out.2.qkv_proj") || _dict.HasModule("out.2.c_proj") || _dict.Shapes.ContainsKey("out.2.positional_embedding");
+        string pool = attention ? "attention"
             : _dict.HasModule("out.1") ? "spatial_v2"
             : _dict.HasModule("out.2") ? "spatial"
             : "adaptive";
@@ -282,7 +305,9 @@ internal sealed class ConfigurationInference
             _ => ("out.3", "out.3.weight"),
         };
         int classes = _dict.Extent($"{weight}.bias", 1, 0)
-            ?? (_dict.Shapes.TryGetValue($"{weight}.weight", out Shape shape) && shape.Rank > 1 ? shape[0] : throw Misses($"{weight}.weight", "[out_channels, C]"));
+            ?? (_dict.Shapes.TryGetValue($"{weight}.weight", out Shape shape) && shape.Rank > 1
+                ? shape[0]
+                : throw Misses($"{weight}.weight", "[out_channels, C]"));
         Witness("kind", "no output_blocks");
         Witness("in_channels", "input_blocks.0.0.weight");
         Witness("out_channels", $"{weight}.weight");
@@ -318,5 +343,5 @@ internal sealed class ConfigurationInference
         dict.Shapes.Count == 0
             ? "holds no tensors"
             : "is no model of guided-diffusion, which has tensors 'time_embed.0.weight' and 'input_blocks.0.0.weight'; "
-            + $"here are {dict.Shapes.Count}, the first being '{dict.Shapes.Keys.First()}'. Choose the state dict with --key if it is nested");
+            + $"here are {dict.Shapes.Count} others, the first being '{dict.Shapes.Keys.First()}'. Choose the state dict with --key if it is nested");
 }

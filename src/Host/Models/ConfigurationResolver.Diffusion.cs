@@ -1,4 +1,3 @@
-using System.Globalization;
 using Kernels.Diffusion;
 
 namespace Kernels.Models;
@@ -14,14 +13,15 @@ internal sealed partial class ConfigurationResolver
             throw new InvalidFileException(
                 _dict.File,
                 witness[0],
-                string.Create(CultureInfo.InvariantCulture, $"the model answers images of {Config.InChannels} channels with {Config.OutChannels}: neither a prediction alone nor one with its variance"));
+                $"the model answers images of {Config.InChannels} channels with {Config.OutChannels}: neither a prediction alone nor one with its variance");
         }
 
-        Known(new ModelSetting("learn_sigma", c => ModelSetting.Text(c.OutChannels == 2 * c.InChannels), o => ModelSetting.Text(o.LearnSigma), (c, _) => c), witness);
+        Known(ModelSetting.LearnSigma, witness);
         DiffusionConfig process = new() { LearnSigma = Config.OutChannels == 2 * Config.InChannels };
+        string steps = ModelSetting.Text(process.DiffusionSteps);
         process = process with
         {
-            DiffusionSteps = Say("diffusion_steps", o => ModelSetting.Text(o.DiffusionSteps), ModelSetting.Text(process.DiffusionSteps), "")?.DiffusionSteps ?? process.DiffusionSteps,
+            DiffusionSteps = Say("diffusion_steps", o => ModelSetting.Text(o.DiffusionSteps), steps, "")?.DiffusionSteps ?? process.DiffusionSteps,
             NoiseSchedule = Say(
                 "noise_schedule",
                 o => o.NoiseSchedule is NoiseSchedule schedule ? BetaSchedule.NameOf(schedule) : null,
@@ -57,11 +57,11 @@ internal sealed partial class ConfigurationResolver
 
         if (Config.NumClasses is not int classes || label < 0 || label >= classes)
         {
-            throw winner.Contradiction(
-                _dict, FlagOf("null_label"), "null_label", ModelSetting.Text(label), Config.NumClasses is int n ? $"one of the labels 0 to {n - 1}" : "absent", _witnesses["num_classes"][0]);
+            string known = Config.NumClasses is int n ? $"one of the labels 0 to {n - 1}" : "absent";
+            throw winner.Contradiction(_dict, FlagOf("null_label"), "null_label", ModelSetting.Text(label), known, _witnesses["num_classes"][0]);
         }
 
         NullLabel = label;
-        Add("null_label", ModelSetting.Text(label), winner.Describe("null_label") + Overruled(o => ModelSetting.Text(o.NullLabel), ModelSetting.Text(label), o => ModelSetting.Text(o.NullLabel)));
+        Say("null_label", o => ModelSetting.Text(o.NullLabel), null, "");
     }
 }

@@ -24,7 +24,9 @@ internal sealed partial class ConfigurationResolver
 
         // The scripts let nobody choose the heads of a classifier.
         ModelOverrides says = winner?.Says
-            ?? (Config.Kind == ModelKind.Encoder ? new() { NumHeadChannels = ScriptClassifierHeadChannels } : new() { NumHeads = ScriptHeads });
+            ?? (Config.Kind == ModelKind.Encoder
+                ? new() { NumHeadChannels = ScriptClassifierHeadChannels }
+                : new() { NumHeads = ScriptHeads });
         Config = Config with { NumHeadChannels = says.NumHeadChannels ?? -1, NumHeads = says.NumHeads ?? 1 };
         bool byWidth = Config.NumHeadChannels != -1;
         string setting = byWidth ? "num_head_channels" : "num_heads";
@@ -32,7 +34,8 @@ internal sealed partial class ConfigurationResolver
         Add(setting, ModelSetting.Text(byWidth ? Config.NumHeadChannels : Config.NumHeads), source);
         if (pooled && !byWidth)
         {
-            throw new ConfigurationException($"{_dict.File}: the attention pool ('out.2.positional_embedding') counts its heads by their width; say {remedy}");
+            throw new ConfigurationException(
+                $"{_dict.File}: the attention pool ('out.2.positional_embedding') counts its heads by their width; say {remedy}");
         }
 
         SettingSource? upwards = byWidth || Config.Kind == ModelKind.Encoder ? null : Winner(_sources, UpText);
@@ -42,16 +45,22 @@ internal sealed partial class ConfigurationResolver
             Add("num_heads_upsample", ModelSetting.Text(Config.NumHeadsUpsample), upwards.Describe("num_heads_upsample"));
         }
 
-        string said = winner is null ? $"the default of {setting}" : $"{winner.Describe(setting)} {HeadText(says)}";
         foreach ((string qkv, int channels, bool up) in AttentionBlocks())
         {
             try
             {
                 Config.Heads(channels, qkv, up);
             }
+            catch (ConfigurationException e) when (winner?.Kind == SourceKind.Metadata)
+            {
+                throw new InvalidFileException(
+                    _dict.File, $"metadata '{winner.Key}'", $"{HeadText(says)} does not fit the weights: {e.Message}; say {remedy}", e);
+            }
             catch (ConfigurationException e)
             {
-                throw new ConfigurationException($"{said} does not fit {_dict.File}: {e.Message}; say {remedy}");
+                int value = byWidth ? Config.NumHeadChannels : Config.NumHeads;
+                string who = winner?.Kind == SourceKind.Flag ? $"{FlagOf(setting)} {value}" : $"{winner?.Name ?? "default"}, {HeadText(says)},";
+                throw new ConfigurationException($"{who} does not fit {_dict.File}: {e.Message}; say {remedy}");
             }
         }
     }
@@ -59,7 +68,8 @@ internal sealed partial class ConfigurationResolver
     private void AttentionOrder()
     {
         // With one head both orders are the same.
-        bool matters = _missing.Exists(m => m.Name == "num_head_channels") || AttentionBlocks().Any(b => Config.Heads(b.Channels, b.Qkv, b.Upwards) > 1);
+        bool matters = _missing.Exists(m => m.Name == "num_head_channels")
+            || AttentionBlocks().Any(b => Config.Heads(b.Channels, b.Qkv, b.Upwards) > 1);
         string? fallback = _flags.AssumeScriptDefaults || !matters ? ModelSetting.Text(false) : null;
         string remedy = $"{FlagOf("use_new_attention_order")} true|false";
         bool? order = Say("use_new_attention_order", o => ModelSetting.Text(o.UseNewAttentionOrder), fallback, remedy)?.UseNewAttentionOrder;

@@ -105,7 +105,7 @@ internal sealed partial class ConfigurationResolver
         {
             if (source.ModelKind is ModelKind said && said != Config.Kind)
             {
-                throw source.Contradiction(_dict, FlagOf("in_channels"), "kind", ModelConfigJson.KindName(said), known, _witnesses["kind"][0]);
+                throw source.Contradiction(_dict, "", "kind", ModelConfigJson.KindName(said), known, _witnesses["kind"][0]);
             }
         }
 
@@ -127,7 +127,8 @@ internal sealed partial class ConfigurationResolver
             // The pool knows the size of its feature map, and several sizes may be halved to that.
             if (said is int size && size / factor != Config.ImageSize / factor)
             {
-                throw winner!.Contradiction(_dict, FlagOf("image_size"), "image_size", ModelSetting.Text(size), ModelSetting.Text(Config.ImageSize), witness[0]);
+                throw winner!.Contradiction(
+                    _dict, FlagOf("image_size"), "image_size", ModelSetting.Text(size), ModelSetting.Text(Config.ImageSize), witness[0]);
             }
 
             Config = Config with { ImageSize = said ?? Config.ImageSize };
@@ -137,8 +138,11 @@ internal sealed partial class ConfigurationResolver
 
         if (said is int pixels && (Config.Kind == ModelKind.Encoder ? pixels < factor : pixels % factor != 0))
         {
-            string rule = Config.Kind == ModelKind.Encoder ? $"at least {factor}" : $"a multiple of {factor}, as {Config.ChannelMult.Count} levels want it";
-            throw winner!.Contradiction(_dict, FlagOf("image_size"), "image_size", ModelSetting.Text(pixels), rule, _witnesses["num_res_blocks"][0]);
+            string rule = Config.Kind == ModelKind.Encoder
+                ? $"at least {factor}"
+                : $"a multiple of {factor}, as {Config.ChannelMult.Count} levels want it";
+            throw winner!.Contradiction(
+                _dict, FlagOf("image_size"), "image_size", ModelSetting.Text(pixels), rule, _witnesses["num_res_blocks"][0]);
         }
 
         // A classifier without attention pooling takes any size.
@@ -174,13 +178,16 @@ internal sealed partial class ConfigurationResolver
                 item++;
             }
 
-            throw winner.Contradiction(_dict, FlagOf(setting.Name), setting.Name, setting.Said(winner.Says)!, setting.Known(Config), witnesses[Math.Min(item, witnesses.Count - 1)]);
+            string witness = witnesses[Math.Min(item, witnesses.Count - 1)];
+            throw winner.Contradiction(_dict, FlagOf(setting.Name), setting.Name, setting.Said(winner.Says)!, setting.Known(Config), witness);
         }
 
         if (record)
         {
+            string shown = witnesses.FirstOrDefault(w => _dict.Shapes.ContainsKey(w)) ?? witnesses[0];
             string more = witnesses.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $" and {witnesses.Count - 1} more") : "";
-            Add(setting.Name, setting.Known(Config), $"weights: {witnesses[0]}{more}{Overruled(s => SaidKey(setting, s, Config), known, setting.Said)}");
+            string overruled = Overruled(s => SaidKey(setting, s, Config), known, setting.Said);
+            Add(setting.Name, setting.Known(Config), $"weights: {shown}{more}{overruled}");
         }
     }
 

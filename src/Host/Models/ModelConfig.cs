@@ -101,14 +101,16 @@ public sealed record ModelConfig
     /// <exception cref="ConfigurationException">The width cannot be split so.</exception>
     public int Heads(int channels, string name, bool upwards = false)
     {
-        int heads = NumHeadChannels != -1 ? Math.DivRem(channels, NumHeadChannels).Quotient
+        bool byWidth = NumHeadChannels != -1;
+        int divisor = byWidth ? NumHeadChannels
             : upwards && NumHeadsUpsample != -1 ? NumHeadsUpsample
             : NumHeads;
-        bool splits = NumHeadChannels != -1 ? NumHeadChannels > 0 && channels % NumHeadChannels == 0 : heads > 0 && channels % heads == 0;
-        return splits && heads > 0
+        bool splits = divisor > 0 && channels % divisor == 0 && channels >= divisor;
+        int heads = splits && byWidth ? channels / divisor : divisor;
+        return splits
             ? heads
             : throw new ConfigurationException(
-                NumHeadChannels != -1
+                byWidth
                     ? $"attention block '{name}': {channels} channels cannot be split into heads of num_head_channels {NumHeadChannels}"
                     : $"attention block '{name}': {channels} channels cannot be split into {heads} heads (num_heads {NumHeads}, num_heads_upsample {NumHeadsUpsample})");
     }

@@ -53,7 +53,8 @@ public static class ModelGraphs
     /// <summary>Emits a UNet with or without a low-resolution input.</summary>
     internal static Tensor Denoiser(GraphBuilder builder, ModelConfig config, Tensor x, Tensor t, Tensor? y, Tensor? lowRes) => config.Kind switch
     {
-        ModelKind.UNet => UNetModel.Build(builder, config, x, t, y),
+        ModelKind.UNet when lowRes is null => UNetModel.Build(builder, config, x, t, y),
+        ModelKind.UNet => throw new ConfigurationException("only a super-resolution model takes low-resolution images"),
         ModelKind.SuperRes when lowRes is not null => SuperResModel.Build(builder, config, x, t, y, lowRes),
         ModelKind.SuperRes => throw new ConfigurationException("a super-resolution model needs low-resolution images"),
         _ => throw new ConfigurationException("a classifier cannot predict noise; give a diffusion model"),

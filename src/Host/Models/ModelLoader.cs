@@ -20,7 +20,12 @@ public static class ModelLoader
     /// <exception cref="ConfigurationException">A flag or preset contradicts the weights, or settings are missing: the message names the flags.</exception>
     public static LoadedModel Load(string path, ModelOverrides? overrides = null, string? key = null, ModelKind? expected = null)
     {
-        LoadedModel model = Inspect(path, overrides, key, expected);
+        return Complete(Inspect(path, overrides, key, expected));
+    }
+
+    /// <summary>Refuses a model of which settings are missing.</summary>
+    internal static LoadedModel Complete(LoadedModel model)
+    {
         if (model.Missing.Count == 0)
         {
             return model;
@@ -32,7 +37,7 @@ public static class ModelLoader
         string preset = model.LookAlikes.Count == 0
             ? $"a preset (--preset {string.Join('|', Presets.All.Where(p => p.Model.Kind == model.Model.Config.Kind).Select(p => p.Name))})"
             : $"the preset whose weights look like these: {string.Join(" or ", model.LookAlikes.Select(p => $"--preset {p.Name}"))}";
-        throw new ConfigurationException($"{path}: shapes do not tell {names}, and the file has no metadata that does; say {remedies}; or choose {preset}");
+        throw new ConfigurationException($"{model.Checkpoint.File}: shapes do not tell {names}, and the file has no metadata that does; say {remedies}; or choose {preset}");
     }
 
     /// <summary>Opens a checkpoint as a model of which settings may remain unknown (<see cref="LoadedModel.Missing"/>).</summary>
@@ -56,7 +61,8 @@ public static class ModelLoader
         }
     }
 
-    private static LoadedModel Resolve(Checkpoint checkpoint, ModelOverrides flags, ModelKind? expected)
+    /// <summary>Resolves the model in an open checkpoint, which the result owns.</summary>
+    internal static LoadedModel Resolve(Checkpoint checkpoint, ModelOverrides flags, ModelKind? expected)
     {
         // Data-parallel training wraps the model in another module.
         string prefix = checkpoint.Tensors.Count > 0 && checkpoint.Tensors.Keys.All(k => k.StartsWith(ParallelPrefix, StringComparison.Ordinal)) ? ParallelPrefix : "";
@@ -71,10 +77,8 @@ public static class ModelLoader
         Preset? preset = ChoosePreset(checkpoint, flags, encoder, out string chosenBy);
         if (preset is not null)
         {
-            sources.Add(new SettingSource(SourceKind.Preset, $"preset {preset.Name}", ModelOverrides.From(preset.Model, preset.Process, _ => true) with { NullLabel = preset.NullLabel }, preset.Model.Kind, preset.ClassNames)
-            {
-                Key = chosenBy,
-            });
+            ModelOverrides says = ModelOverrides.From(preset.Model, preset.Process, _ => true) with { NullLabel = preset.NullLabel };
+            sources.Add(new SettingSource(SourceKind.Preset, $"preset {preset.Name}", says, preset.Model.Kind, preset.ClassNames) { Key = chosenBy });
         }
 
         InferredConfiguration inferred = Infer(dict, sources, flags.FlagPrefix);
@@ -82,6 +86,11 @@ public static class ModelLoader
         if (inferred.Mismatches.Count > 0)
         {
             throw WeightList.Error(checkpoint.File, inferred.Mismatches, inferred.Config);
+        }
+
+        if (checkpoint.Tensors.Values.FirstOrDefault(t => !t.DType.IsFloatingPoint()) is { } integers)
+        {
+            throw new InvalidFileException(checkpoint.File, integers.Name, $"holds {integers.DType}; weights are floating-point numbers");
         }
 
         ConfigurationResolver resolver = new(dict, flags, sources, inferred);
@@ -140,7 +149,9 @@ public static class ModelLoader
             return;
         }
 
-        string remedy = kind == ModelKind.Encoder ? "give a classifier" : inferred.Config.Kind == ModelKind.Encoder ? "give the diffusion model; this file belongs to --classifier" : "give the other kind of diffusion model";
+        string remedy = kind == ModelKind.Encoder ? "give a classifier"
+            : inferred.Config.Kind == ModelKind.Encoder ? "give the diffusion model; this file belongs to --classifier"
+            : "give the other kind of diffusion model";
         throw new InvalidFileException(
             file, "", $"is {Name(inferred.Config.Kind)} ({inferred.Witnesses["kind"][0]}), where {Name(kind)} is wanted; {remedy}");
 
@@ -157,10 +168,12 @@ public static class ModelLoader
         SettingSource? source = sources.Find(s => s.ClassNames is not null);
         int? classes = config.Kind == ModelKind.Encoder ? config.OutChannels : config.NumClasses;
         return source?.Kind == SourceKind.Metadata && classes is int count && source.ClassNames!.Count > count
-            ? throw new InvalidFileException(checkpoint.File, $"metadata '{ModelMetadata.ClassNamesKey}'", $"has {source.ClassNames.Count} names for {count} classes")
+            ? throw new InvalidFileException(
+                checkpoint.File, $"metadata '{ModelMetadata.ClassNamesKey}'", $"has {source.ClassNames.Count} names for {count} classes")
             : source?.ClassNames;
     }
 
     private static bool LooksAlike(ModelConfig preset, InferredConfiguration inferred) =>
-        ModelSetting.All.Append(ModelSetting.NumClasses).All(s => !s.Relevant(preset) || (s.Key ?? s.Known)(preset) == (s.Key ?? s.Known)(inferred.Config));
+        ModelSetting.All.Append(ModelSetting.NumClasses)
+            .All(s => !s.Relevant(preset) || (s.Key ?? s.Known)(preset) == (s.Key ?? s.Known)(inferred.Config));
 }

@@ -27,6 +27,11 @@ public static class ModelMetadata
     private const string ClassifierConfigKey = "classifier_config";
     private const int MaxClassNames = 1 << 20;
 
+    // What the constructors and create_gaussian_diffusion have defaults for and weights do not tell: left out means the default.
+    private static readonly string[] ModelDefaults = ["num_heads", "num_head_channels", "num_heads_upsample", "use_new_attention_order"];
+    private static readonly string[] ProcessDefaults =
+        ["diffusion_steps", "noise_schedule", "timestep_respacing", "sigma_small", "predict_xstart", "rescale_timesteps"];
+
     /// <summary>The metadata that describe a loaded model, for a file to be written.</summary>
     /// <param name="model">The model.</param>
     public static Dictionary<string, string> Of(LoadedModel model)
@@ -64,7 +69,7 @@ public static class ModelMetadata
         if (checkpoint.Metadata.TryGetValue(key, out string? json))
         {
             config = Understand(key, () => ModelConfigJson.Read(json, encoder ? ModelKind.Encoder : null));
-            AddKeys(said, json);
+            AddKeys(said, json, ModelDefaults);
         }
 
         // Whether the file or only the shapes told the kind: a UNet of six channels and a super-resolution UNet have the same shapes.
@@ -72,7 +77,7 @@ public static class ModelMetadata
         if (!encoder && checkpoint.Metadata.TryGetValue(DiffusionKey, out json))
         {
             process = Understand(DiffusionKey, () => DiffusionConfig.FromJson(json));
-            AddKeys(said, json);
+            AddKeys(said, json, ProcessDefaults);
         }
 
         ModelOverrides says = ModelOverrides.From(config, process, said.Contains);
@@ -81,8 +86,11 @@ public static class ModelMetadata
             says = says with { NullLabel = ParseLabel(label) };
         }
 
-        IReadOnlyList<string>? names = checkpoint.Metadata.TryGetValue(ClassNamesKey, out json) ? Understand(ClassNamesKey, () => ReadNames(json)) : null;
-        return config is null && process is null && names is null && says.NullLabel is null ? null : new SettingSource(SourceKind.Metadata, "metadata", says, kind, names) { Key = key };
+        IReadOnlyList<string>? names =
+            checkpoint.Metadata.TryGetValue(ClassNamesKey, out json) ? Understand(ClassNamesKey, () => ReadNames(json)) : null;
+        return config is null && process is null && names is null && says.NullLabel is null
+            ? null
+            : new SettingSource(SourceKind.Metadata, "metadata", says, kind, names) { Key = key };
 
         T Understand<T>(string entry, Func<T> read)
         {
@@ -110,8 +118,9 @@ public static class ModelMetadata
             : throw new InvalidFileException(checkpoint.File, $"metadata '{NullLabelKey}'", $"'{text}' is not a label");
     }
 
-    private static void AddKeys(HashSet<string> said, string json)
+    private static void AddKeys(HashSet<string> said, string json, string[] defaults)
     {
+        said.UnionWith(defaults);
         using JsonDocument document = JsonDocument.Parse(json);
         said.UnionWith(document.RootElement.EnumerateObject().Select(p => p.Name));
     }
@@ -120,7 +129,9 @@ public static class ModelMetadata
     {
         using JsonDocument document = JsonDocument.Parse(json);
         JsonElement root = document.RootElement;
-        return root.ValueKind == JsonValueKind.Array && root.GetArrayLength() <= MaxClassNames && root.EnumerateArray().All(e => e.ValueKind == JsonValueKind.String)
+        return root.ValueKind == JsonValueKind.Array
+            && root.GetArrayLength() <= MaxClassNames
+            && root.EnumerateArray().All(e => e.ValueKind == JsonValueKind.String)
             ? [.. root.EnumerateArray().Select(e => e.GetString()!)]
             : throw new ConfigurationException("the names of the classes must be a list of strings");
     }

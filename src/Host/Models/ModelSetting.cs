@@ -7,7 +7,8 @@ namespace Kernels.Models;
 /// <param name="Known">Its value in a configuration, for display.</param>
 /// <param name="Said">Its value as a source says it; null if it says nothing.</param>
 /// <param name="Apply">Takes it over from a source that says it, where the weights are silent.</param>
-internal sealed record ModelSetting(string Name, Func<ModelConfig, string> Known, Func<ModelOverrides, string?> Said, Func<ModelConfig, ModelOverrides, ModelConfig> Apply)
+internal sealed record ModelSetting(
+    string Name, Func<ModelConfig, string> Known, Func<ModelOverrides, string?> Said, Func<ModelConfig, ModelOverrides, ModelConfig> Apply)
 {
     /// <summary>Whether a model of this configuration has the setting at all.</summary>
     public Func<ModelConfig, bool> Relevant { get; init; } = _ => true;
@@ -58,6 +59,10 @@ internal sealed record ModelSetting(string Name, Func<ModelConfig, string> Known
     /// <summary>How many labels there are: rows of that table, or logits of a classifier.</summary>
     public static ModelSetting NumClasses { get; } =
         new("num_classes", c => Text(c.Kind == ModelKind.Encoder ? c.OutChannels : c.NumClasses) ?? "none", o => Text(o.NumClasses), (c, _) => c);
+
+    /// <summary>Whether the model predicts its variance beside the noise, in as many channels again.</summary>
+    public static ModelSetting LearnSigma { get; } =
+        new("learn_sigma", c => Text(c.OutChannels == 2 * c.InChannels), o => Text(o.LearnSigma), (c, _) => c);
 
     /// <summary>A number as text; null for none.</summary>
     public static string? Text(int? value) => value?.ToString(CultureInfo.InvariantCulture);

@@ -48,6 +48,25 @@ public static class Presets
         ResblockUpdown = true,
     };
 
+    private static readonly ModelConfig Adm64 = Adm with
+    {
+        ImageSize = 64,
+        ModelChannels = 192,
+        ChannelMult = Mult64,
+        NumResBlocks = 3,
+        AttentionResolutions = [2, 4, 8],
+        UseNewAttentionOrder = true,
+    };
+
+    private static readonly ModelConfig Adm128 = Adm with
+    {
+        ImageSize = 128,
+        ChannelMult = Mult128,
+        AttentionResolutions = [4, 8, 16],
+        NumHeads = 4,
+        NumHeadChannels = -1,
+    };
+
     private static readonly ModelConfig Adm256 = Adm with { ImageSize = 256, ChannelMult = Mult256, AttentionResolutions = [8, 16, 32] };
     private static readonly DiffusionConfig Linear = new() { LearnSigma = true };
     private static readonly DiffusionConfig Cosine = Linear with { NoiseSchedule = NoiseSchedule.Cosine };
@@ -56,11 +75,11 @@ public static class Presets
     /// <summary>All presets.</summary>
     public static IReadOnlyList<Preset> All { get; } =
     [
-        new Preset("adm64", Adm with { ImageSize = 64, ModelChannels = 192, ChannelMult = Mult64, NumResBlocks = 3, AttentionResolutions = [2, 4, 8], UseNewAttentionOrder = true }, Cosine)
+        new Preset("adm64", Adm64, Cosine)
         {
             Files = ["64x64_diffusion"], Classifier = "classifier64", ClassifierScale = 1.0, TimestepRespacing = Respacing,
         },
-        new Preset("adm128", Adm with { ImageSize = 128, ChannelMult = Mult128, AttentionResolutions = [4, 8, 16], NumHeads = 4, NumHeadChannels = -1 }, Linear)
+        new Preset("adm128", Adm128, Linear)
         {
             Files = ["128x128_diffusion"], Classifier = "classifier128", ClassifierScale = 0.5, TimestepRespacing = Respacing,
         },

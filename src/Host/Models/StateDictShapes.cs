@@ -101,5 +101,5 @@ internal sealed class Votes
     /// <param name="value">The dividend; null for no vote.</param>
     /// <param name="divisor">The divisor; without a whole quotient there is no vote.</param>
     /// <param name="witness">The tensor.</param>
-    public void AddQuotient(int? value, int divisor, string witness) => Add(value is int v && v % divisor == 0 ? v / divisor : null, witness);
+    public void AddQuotient(int? value, int divisor, string witness) => Add(value is int v && divisor > 0 && v % divisor == 0 ? v / divisor : null, witness);
 }

@@ -31,6 +31,7 @@ public sealed record AddBias : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "bias");
         scope.Accumulate(node.Inputs[0], scope.Of(node.Output)!);
     }
 }

@@ -69,6 +69,7 @@ public sealed record AddPositional : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "positions");
         scope.Accumulate(node.Inputs[0], scope.Of(node.Output)!);
     }
 }

@@ -50,7 +50,7 @@ public sealed record Attention(int Heads, QkvOrder Order) : Op
         ArgumentNullException.ThrowIfNull(node);
         if (scope.Of(node.Outputs[1]) is not null)
         {
-            throw new GraphException($"Attention '{node.Name}': the log-sum-exp is not differentiable here");
+            throw new GraphException($"Attention '{node.Name}': no gradient is carried through its log-sum-exp");
         }
 
         AttentionGradient op = new(Heads, Order);

@@ -9,14 +9,15 @@ namespace Kernels.Ops;
 /// <param name="Padding">Rows and columns p of zeros on each side.</param>
 /// <param name="Bias">Whether a bias is added.</param>
 /// <param name="Residual">Whether a tensor of the output's shape is added.</param>
+/// <param name="Upsample">Whether x is read as if doubled in height and width by nearest neighbour (<see cref="Upsample2x"/>).</param>
 /// <remarks>
 /// Inputs: x <c>[N, H, W, C]</c>, w <c>[O, C, KH, KW]</c>, then bias <c>[O]</c> and residual <c>[N, OH, OW, O]</c> if declared.
-/// Output: <c>[N, OH, OW, O]</c> with OH = ⌊(H + 2p − KH) / s⌋ + 1. Source: <c>torch.nn.functional.conv2d</c>.
+/// Output: <c>[N, OH, OW, O]</c> with OH = ⌊(H + 2p − KH) / s⌋ + 1, where an up-sampled x counts 2H. Source: <c>torch.nn.functional.conv2d</c>.
 /// </remarks>
-public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false) : Op
+public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false, bool Upsample = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
-    public int ResidualInput => Bias ? 3 : 2;
+    internal int ResidualInput => Bias ? 3 : 2;
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
@@ -27,6 +28,7 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
         inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0));
         Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
         Shape w = inputs.ExpectRank(1, "weight [O, C, KH, KW]", 4);
+        x = Upsample ? [x[0], 2 * x[1], 2 * x[2], x[3]] : x;
         inputs.Expect(w[1] == x[3], $"the weight takes {w[1]} channels, x has {x[3]}");
         (int height, int width) = OutputSize(inputs, (x[1], x[2]), w, Stride, Padding);
         Shape y = [x[0], height, width, w[0]];
@@ -56,8 +58,19 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "weight");
+        if (Bias)
+        {
+            scope.ExpectConstant(node.Inputs[2], "bias");
+        }
+
         Tensor dy = scope.Of(node.Output)!;
         Tensor x = node.Inputs[0];
+        if (Upsample)
+        {
+            throw new GraphException($"Convolution '{node.Name}': the form that up-samples has no gradient; differentiate before fusion");
+        }
+
         if (scope.Wants(x))
         {
             scope.Accumulate(x, scope.Emit(new ConvolutionGradient(Stride, Padding, x.Shape[1], x.Shape[2]), dy, node.Inputs[1]));

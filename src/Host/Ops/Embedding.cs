@@ -28,7 +28,11 @@ public sealed record Embedding : Op
     /// <inheritdoc/>
     public override void Gradient(GradientScope scope, Node node)
     {
+        ArgumentNullException.ThrowIfNull(scope);
+        ArgumentNullException.ThrowIfNull(node);
+
         // Labels are integers and the table is a weight: nothing to carry a gradient to.
+        scope.ExpectConstant(node.Inputs[1], "table");
     }
 }
 

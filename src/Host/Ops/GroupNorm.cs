@@ -50,14 +50,21 @@ public sealed record GroupNorm(int Groups = 32, float Epsilon = 1e-5f, bool Scal
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
-        Tensor dy = scope.Of(node.Output)!;
-        Tensor x = node.Inputs[0];
-        if (scope.Of(node.Outputs[1]) is not null || (ScaleShift && scope.Wants(node.Inputs[3])))
+        scope.ExpectConstant(node.Inputs[1], "gamma");
+        scope.ExpectConstant(node.Inputs[2], "beta");
+        if (ScaleShift)
         {
-            throw new GraphException(
-                $"GroupNorm '{node.Name}': the fused form carries gradients to x only; differentiate before fusion");
+            // The unfused form carries one: differentiation comes before fusion.
+            scope.ExpectConstant(node.Inputs[3], "scale and shift");
         }
 
+        if (scope.Of(node.Outputs[1]) is not null)
+        {
+            throw new GraphException($"GroupNorm '{node.Name}': no gradient is carried through its statistics");
+        }
+
+        Tensor dy = scope.Of(node.Output)!;
+        Tensor x = node.Inputs[0];
         if (scope.Wants(x))
         {
             GroupNormGradient op = new(Groups, ScaleShift, SiLU);
@@ -84,7 +91,7 @@ public sealed record GroupNorm(int Groups = 32, float Epsilon = 1e-5f, bool Scal
 public sealed record GroupNormGradient(int Groups, bool ScaleShift = false, bool SiLU = false) : GradientOp
 {
     /// <summary>Whether β (and scale-and-shift) are needed to follow the forward pass again.</summary>
-    public bool HasForwardParameters => ScaleShift || SiLU;
+    internal bool HasForwardParameters => ScaleShift || SiLU;
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];

@@ -12,7 +12,7 @@ namespace Kernels.Ops;
 public sealed record Linear(bool Bias = false, bool Residual = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
-    public int ResidualInput => Bias ? 3 : 2;
+    internal int ResidualInput => Bias ? 3 : 2;
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
@@ -51,6 +51,12 @@ public sealed record Linear(bool Bias = false, bool Residual = false) : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        scope.ExpectConstant(node.Inputs[1], "weight");
+        if (Bias)
+        {
+            scope.ExpectConstant(node.Inputs[2], "bias");
+        }
+
         Tensor dy = scope.Of(node.Output)!;
         if (scope.Wants(node.Inputs[0]))
         {

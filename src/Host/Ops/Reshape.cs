@@ -13,6 +13,7 @@ public sealed record Reshape(Shape Shape) : Op
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(1);
+        inputs.Expect(inputs[0].Kind != TensorKind.Weight, $"weight {inputs[0]} keeps the shape that the checkpoint gives it");
         inputs.Expect(inputs[0].Shape.Elements == Shape.Elements, $"{inputs[0]} does not have the elements of {Shape}");
         return [new TensorType(Shape, inputs[0].DType)];
     }

@@ -11,6 +11,7 @@ public static class Fusion
         new("group_norm_silu", "GroupNorm applies SiLU", GroupNormRules.SiLU),
         new("conv_bias", "Convolution and Linear add their bias", ConvolutionRules.Bias),
         new("conv_residual", "Convolution, Linear and their gradients add a residual", ConvolutionRules.Residual),
+        new("conv_upsample", "Convolution reads an up-sampled input where the small one lies", ConvolutionRules.Upsample),
     ];
 
     /// <summary>Name of the rewrite that computes equal expressions once, such as the SiLU of the embedding in front of every block's linear layer.</summary>

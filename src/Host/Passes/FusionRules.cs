@@ -8,6 +8,7 @@ internal static class GroupNormRules
     public static FusionMatch? ScaleShift(Graph graph, Node node) =>
         node.Op is Ops.ScaleShift
         && graph.OnlyFor(node.Inputs[0], node) is { Op: GroupNorm { ScaleShift: false, SiLU: false } op } norm
+        && StatisticsCanWait(graph, norm, node)
             ? new FusionMatch(
                 new Node(node.Name, op with { ScaleShift = true }, [.. norm.Inputs, node.Inputs[1]], [node.Output, norm.Outputs[1]]),
                 norm)
@@ -16,6 +17,7 @@ internal static class GroupNormRules
     public static FusionMatch? SiLU(Graph graph, Node node) =>
         node.Op is Activation { Kind: ActivationKind.SiLU }
         && graph.OnlyFor(node.Inputs[0], node) is { Op: GroupNorm { SiLU: false } op } norm
+        && StatisticsCanWait(graph, norm, node)
             ? new FusionMatch(new Node(node.Name, op with { SiLU = true }, norm.Inputs, [node.Output, norm.Outputs[1]]), norm)
             : null;
 
@@ -52,6 +54,10 @@ internal static class GroupNormRules
         Node fused = new(node.Name, op with { ScaleShift = scaleShift is not null, SiLU = silu is not null }, inputs, node.Outputs);
         return new FusionMatch(fused, [.. new[] { scaleShift, silu }.OfType<Node>()]);
     }
+
+    // The fused node stands where the last one stood, and writes the statistics only there.
+    private static bool StatisticsCanWait(Graph graph, Node norm, Node last) =>
+        graph.Consumers(norm.Outputs[1]).All(reader => graph.IndexOf(reader) > graph.IndexOf(last));
 
     private static Node? ForwardOf(Graph graph, Node gradient) =>
         graph.Producer(gradient.Inputs[2]) is { Op: GroupNorm { ScaleShift: false, SiLU: false } } norm && norm.Inputs[0] == gradient.Inputs[1] ? norm : null;
@@ -99,6 +105,15 @@ internal static class ConvolutionRules
 
         return null;
     }
+
+    /// <summary>Upsample2x → Convolution: the convolution addresses the small image, and the large one is never written.</summary>
+    public static FusionMatch? Upsample(Graph graph, Node node) =>
+        node.Op is Convolution { Upsample: false } op
+        && graph.OnlyFor(node.Inputs[0], node) is { Op: Upsample2x { Factor: 1 } upsample } producer
+        && upsample.Height % 2 == 0
+        && upsample.Width % 2 == 0
+            ? new FusionMatch(new Node(node.Name, op with { Upsample = true }, [producer.Inputs[0], .. node.Inputs.Skip(1)], node.Outputs), producer)
+            : null;
 
     private static Op? WithResidual(Op op) => op switch
     {

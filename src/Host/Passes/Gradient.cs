@@ -20,6 +20,11 @@ public static class Gradient
         ArgumentNullException.ThrowIfNull(graph);
         ArgumentNullException.ThrowIfNull(y);
         ArgumentNullException.ThrowIfNull(x);
+        if (!x.DType.IsFloatingPoint())
+        {
+            throw new GraphException($"there is no gradient with respect to '{x.Name}', which holds integers");
+        }
+
         HashSet<Tensor> active = Reach(graph, x);
         if (!active.Contains(y))
         {
@@ -38,7 +43,7 @@ public static class Gradient
             }
         }
 
-        builder.Output(outputName, scope.Of(x)!);
+        builder.Output(outputName, scope.Of(x) ?? throw new GraphException($"'{y.Name}' depends on '{x.Name}' through nothing that carries a gradient"));
         return builder.Build();
     }
 
@@ -63,7 +68,7 @@ public sealed class GradientScope
     private readonly GraphBuilder _builder;
     private readonly HashSet<Tensor> _active;
     private readonly Dictionary<Tensor, Tensor> _gradients = [];
-    private string _node = "";
+    private Node? _node;
 
     internal GradientScope(GraphBuilder builder, HashSet<Tensor> active)
     {
@@ -83,12 +88,12 @@ public sealed class GradientScope
     /// <param name="op">What it computes.</param>
     /// <param name="inputs">What it reads: gradients and tensors of the forward pass.</param>
     /// <returns>Its first output.</returns>
-    public Tensor Emit(Op op, params ReadOnlySpan<Tensor> inputs) => _builder.Add($"{_node}/gradient", op, inputs);
+    public Tensor Emit(Op op, params ReadOnlySpan<Tensor> inputs) => _builder.Add($"{_node?.Name}/gradient", op, inputs);
 
     /// <summary>Adds a node with several outputs to the backward pass.</summary>
     /// <param name="op">What it computes.</param>
     /// <param name="inputs">What it reads.</param>
-    public Node EmitNode(Op op, params ReadOnlySpan<Tensor> inputs) => _builder.AddNode($"{_node}/gradient", op, inputs);
+    public Node EmitNode(Op op, params ReadOnlySpan<Tensor> inputs) => _builder.AddNode($"{_node?.Name}/gradient", op, inputs);
 
     /// <summary>Adds to the gradient of an input; ignored if the input wants none.</summary>
     /// <param name="input">An input of the node.</param>
@@ -101,11 +106,24 @@ public sealed class GradientScope
         }
     }
 
+    /// <summary>Checks that nothing between the differentiated input and the scalar enters the node where it takes a constant.</summary>
+    /// <param name="input">An input of the node.</param>
+    /// <param name="what">Its name in the op's notation.</param>
+    /// <exception cref="GraphException">The input depends on the one that is differentiated.</exception>
+    public void ExpectConstant(Tensor input, string what)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        if (Wants(input))
+        {
+            throw new GraphException($"{_node?.Op.Name} '{_node?.Name}': no gradient is carried to its {what}, '{input.Name}', which must be constant");
+        }
+    }
+
     internal void Seed(Tensor tensor, Tensor gradient) => _gradients.Add(tensor, gradient);
 
     internal void Differentiate(Node node)
     {
-        _node = node.Name;
+        _node = node;
         node.Op.Gradient(this, node);
     }
 }

@@ -52,7 +52,7 @@ public static class MemoryPlanner
             for (int k = 0; k < node.Outputs.Count; k++)
             {
                 Tensor output = node.Outputs[k];
-                Storage? shared = k > 0 ? null : Shared(graph, node, i, storages, reuseInPlace);
+                Storage? shared = k > 0 ? null : Shared(graph, node, i, storages, lastUse, reuseInPlace);
                 inPlace += shared is not null && !node.Op.IsView ? 1 : 0;
                 Storage storage = shared ?? new Storage(output.Bytes, i);
                 storage.Last = Math.Max(storage.Last, lastUse.GetValueOrDefault(output, i));
@@ -72,7 +72,8 @@ public static class MemoryPlanner
         return (storages, inPlace);
     }
 
-    private static Storage? Shared(Graph graph, Node node, int index, Dictionary<Tensor, Storage> storages, bool reuseInPlace)
+    private static Storage? Shared(
+        Graph graph, Node node, int index, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
     {
         if (node.Op.IsView)
         {
@@ -88,7 +89,7 @@ public static class MemoryPlanner
                 continue;
             }
 
-            bool isUpdate = updated is not null && storages[updated] == storage && graph.Consumers(updated)[^1] == node;
+            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == index;
             bool dies = reuseInPlace && updated is null && !storage.Held && storage.Last <= index;
 
             // Another input in the same storage would be overwritten while it is still being read, unless the op reads that one in step as well.

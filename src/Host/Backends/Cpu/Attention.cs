@@ -50,10 +50,7 @@ internal static unsafe class Attention
 internal sealed unsafe class AttentionForward<T> : CpuKernel
     where T : unmanaged, ISimd<T>
 {
-    private const int BlockRows = MicroKernel<T>.MaxRows;
-
-    // Queries per part: every part packs the keys and values of its head anew, so it must have many queries for that to be cheap.
-    private const int PartQueries = 16 * BlockRows;
+    private const int BlockRows = MicroKernel<T>.MaxRows, PartsPerWorker = 8;
 
     private readonly AttentionShape _shape;
     private readonly float* _qkv;
@@ -71,8 +68,13 @@ internal sealed unsafe class AttentionForward<T> : CpuKernel
         _output = output;
         _logSumExp = logSumExp;
         _scratch = scratch;
-        _queryParts = (shape.T + PartQueries - 1) / PartQueries;
-        _scoreRow = Panels<T>.RoundUp(shape.T);
+
+        // Every part packs the keys and values of its head anew, so a head is cut only as far as the workers need it.
+        int blocks = (shape.T + BlockRows - 1) / BlockRows, heads = shape.N * shape.Heads;
+        _queryParts = Math.Clamp(PartsPerWorker * scratch.Workers / heads, 1, blocks);
+
+        // Off the power of two, so that the rows of a block do not fall into the same cache sets.
+        _scoreRow = Panels<T>.RoundUp(shape.T) + T.Count;
         _outputRow = Panels<T>.RoundUp(shape.HeadSize);
         scratch.Reserve(KeyFloats + ValueFloats + QueryFloats + ScoreFloats + ((nint)BlockRows * _outputRow));
     }
@@ -105,7 +107,8 @@ internal sealed unsafe class AttentionForward<T> : CpuKernel
         Panels<T>.PackAll(q + (2 * _shape.Step), stride, tokens, size, 1f, values);
 
         float* sums = stackalloc float[BlockRows];
-        int from = (int)((long)tokens * queryPart / _queryParts), to = (int)((long)tokens * (queryPart + 1) / _queryParts);
+        int blocks = (tokens + BlockRows - 1) / BlockRows;
+        int from = blocks * queryPart / _queryParts * BlockRows, to = Math.Min(tokens, blocks * (queryPart + 1) / _queryParts * BlockRows);
         for (int first = from; first < to; first += BlockRows)
         {
             int rows = Math.Min(BlockRows, to - first);
@@ -114,7 +117,7 @@ internal sealed unsafe class AttentionForward<T> : CpuKernel
                 AttentionRows.Scale(q + ((first + row) * stride), _shape.Scale, queries + (row * size), size);
             }
 
-            Panels<T>.Multiply(rows, queries, size, size, keys, tokens, scores, _scoreRow, accumulate: false);
+            Panels<T>.Multiply(rows, queries, size, 1, size, keys, tokens, scores, _scoreRow, accumulate: false);
             for (int row = 0; row < rows; row++)
             {
                 sums[row] = AttentionRows.Exponentials<T>(scores + ((nint)row * _scoreRow), tokens, out float maximum);
@@ -125,7 +128,7 @@ internal sealed unsafe class AttentionForward<T> : CpuKernel
             }
 
             // The division by the row sums waits until after the product: HeadSize divisions instead of T.
-            Panels<T>.Multiply(rows, scores, _scoreRow, tokens, values, size, result, _outputRow, accumulate: false);
+            Panels<T>.Multiply(rows, scores, _scoreRow, 1, tokens, values, size, result, _outputRow, accumulate: false);
             for (int row = 0; row < rows; row++)
             {
                 AttentionRows.Scale(result + (row * _outputRow), 1f / sums[row], output + ((nint)(first + row) * _shape.C), size);
@@ -158,21 +161,30 @@ internal static unsafe class AttentionRows
     public static float Exponentials<T>(float* row, int count, out float maximum)
         where T : unmanaged, ISimd<T>
     {
-        int whole = count - (count % T.Count);
-        T largest = T.Create(float.NegativeInfinity);
-        for (int i = 0; i < whole; i += T.Count)
+        int whole = count - (count % T.Count), i = 0;
+        T largest = T.Create(float.NegativeInfinity), second = largest, third = largest, fourth = largest;
+        for (; i <= whole - (4 * T.Count); i += 4 * T.Count)
+        {
+            // Four, since a maximum takes longer than a load.
+            largest = T.Max(largest, T.Load(row + i));
+            second = T.Max(second, T.Load(row + i + T.Count));
+            third = T.Max(third, T.Load(row + i + (2 * T.Count)));
+            fourth = T.Max(fourth, T.Load(row + i + (3 * T.Count)));
+        }
+
+        for (; i < whole; i += T.Count)
         {
             largest = T.Max(largest, T.Load(row + i));
         }
 
-        maximum = T.MaxLane(largest);
-        for (int i = whole; i < count; i++)
+        maximum = T.MaxLane(T.Max(T.Max(largest, second), T.Max(third, fourth)));
+        for (; i < count; i++)
         {
             maximum = MathF.Max(maximum, row[i]);
         }
 
         T shift = T.Create(maximum), total = T.Create(0f);
-        for (int i = 0; i < whole; i += T.Count)
+        for (i = 0; i < whole; i += T.Count)
         {
             T value = VectorMath.Exp(T.Load(row + i) - shift);
             value.Store(row + i);
@@ -180,7 +192,7 @@ internal static unsafe class AttentionRows
         }
 
         float sum = T.Sum(total);
-        for (int i = whole; i < count; i++)
+        for (; i < count; i++)
         {
             VectorMath.Exp(Simd1.Create(row[i] - maximum)).Store(row + i);
             sum += row[i];

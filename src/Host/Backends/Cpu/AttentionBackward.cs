@@ -9,7 +9,8 @@ namespace Kernels.Backends.Cpu;
 internal sealed unsafe class AttentionBackward<T> : CpuKernel
     where T : unmanaged, ISimd<T>
 {
-    private const int BlockRows = 4 * MicroKernel<T>.MaxRows;
+    // Queries per block: as many terms as the gradients of keys and values gain per pass over them, within what the second-level cache holds of scores.
+    private const int BlockRows = 8 * MicroKernel<T>.MaxRows;
 
     private readonly AttentionShape _shape;
     private readonly float* _qkv;
@@ -31,7 +32,9 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
         _dOutput = dOutput;
         _dqkv = dqkv;
         _scratch = scratch;
-        _scoreRow = Panels<T>.RoundUp(shape.T);
+
+        // Off the power of two, so that a column of scores does not fall into one cache set.
+        _scoreRow = Panels<T>.RoundUp(shape.T) + T.Count;
         _headRow = Panels<T>.RoundUp(shape.HeadSize);
         Layout layout = default;
         scratch.Reserve(layout.Place(this, null));
@@ -63,8 +66,8 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
             }
 
             float* dOutputBlock = dOutput + (first * channels);
-            Panels<T>.Multiply(rows, s.Queries, size, size, s.KeysTransposed, tokens, s.P, _scoreRow, accumulate: false);
-            Panels<T>.Multiply(rows, dOutputBlock, channels, size, s.ValuesTransposed, tokens, s.DS, _scoreRow, accumulate: false);
+            Panels<T>.Multiply(rows, s.Queries, size, 1, size, s.KeysTransposed, tokens, s.P, _scoreRow, accumulate: false);
+            Panels<T>.Multiply(rows, dOutputBlock, channels, 1, size, s.ValuesTransposed, tokens, s.DS, _scoreRow, accumulate: false);
             float* lse = _logSumExp + ((((nint)image * _shape.Heads) + head) * tokens) + first;
             float* output = _output + outputOffset + (first * channels);
             for (int row = 0; row < rows; row++)
@@ -73,19 +76,17 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
                 Probabilities(s.P + ((nint)row * _scoreRow), s.DS + ((nint)row * _scoreRow), lse[row], d);
             }
 
-            Panels<T>.Multiply(rows, s.DS, _scoreRow, tokens, s.Keys, size, s.DQ, _headRow, accumulate: false);
+            Panels<T>.Multiply(rows, s.DS, _scoreRow, 1, tokens, s.Keys, size, s.DQ, _headRow, accumulate: false);
             for (int row = 0; row < rows; row++)
             {
                 AttentionRows.Scale(s.DQ + (row * _headRow), scale, dq + ((first + row) * stride), size);
             }
 
-            // Keys are the rows of the other two products, so their left operands are the transposes.
-            Transpose(s.P, rows, s.Transposed);
+            // Keys are the rows of the other two products, so their left operands are used transposed.
             Panels<T>.PackAll(dOutputBlock, channels, rows, size, 1f, s.Block);
-            Panels<T>.Multiply(tokens, s.Transposed, BlockRows, rows, s.Block, size, s.DV, _headRow, accumulate: first > 0);
-            Transpose(s.DS, rows, s.Transposed);
+            Panels<T>.Multiply(tokens, s.P, 1, _scoreRow, rows, s.Block, size, s.DV, _headRow, accumulate: first > 0);
             Panels<T>.PackAll(s.Queries, size, rows, size, 1f, s.Block);
-            Panels<T>.Multiply(tokens, s.Transposed, BlockRows, rows, s.Block, size, s.DK, _headRow, accumulate: first > 0);
+            Panels<T>.Multiply(tokens, s.DS, 1, _scoreRow, rows, s.Block, size, s.DK, _headRow, accumulate: first > 0);
         }
 
         for (int token = 0; token < tokens; token++)
@@ -118,7 +119,7 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
     private void Probabilities(float* p, float* ds, float logSumExp, float d)
     {
         T shift = T.Create(logSumExp), mean = T.Create(d);
-        for (int i = 0; i < _scoreRow; i += T.Count)
+        for (int i = 0; i < _shape.T; i += T.Count)
         {
             T value = VectorMath.Exp(T.Load(p + i) - shift);
             value.Store(p + i);
@@ -126,22 +127,10 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Transpose(float* source, int rows, float* target)
-    {
-        for (int row = 0; row < rows; row++, source += _scoreRow)
-        {
-            for (int token = 0; token < _shape.T; token++)
-            {
-                target[((nint)token * BlockRows) + row] = source[token];
-            }
-        }
-    }
-
     // Where each piece of the scratch memory lies.
     private struct Layout
     {
-        public float* KeysTransposed, ValuesTransposed, Keys, Queries, P, DS, Transposed, Block, DQ, DK, DV;
+        public float* KeysTransposed, ValuesTransposed, Keys, Queries, P, DS, Block, DQ, DK, DV;
 
         public nint Place(AttentionBackward<T> owner, float* start)
         {
@@ -153,7 +142,6 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
             Queries = Take(ref next, (nint)BlockRows * size);
             P = Take(ref next, (nint)BlockRows * owner._scoreRow);
             DS = Take(ref next, (nint)BlockRows * owner._scoreRow);
-            Transposed = Take(ref next, (nint)BlockRows * tokens);
             Block = Take(ref next, Panels<T>.Floats(BlockRows, size));
             DQ = Take(ref next, (nint)BlockRows * owner._headRow);
             DK = Take(ref next, (nint)tokens * owner._headRow);

@@ -81,7 +81,7 @@ internal sealed unsafe class BatchedGemmKernel<T> : CpuKernel
             bool whole = columns == MicroKernel<T>.Columns;
             float* target = c + (done * _shape.RowC);
             MicroKernel<T>.Multiply(
-                rows, pointers, 1, _shape.K, panel, 0, whole ? target : tile, whole ? _shape.RowC : MicroKernel<T>.Columns, accumulate: false);
+                rows, pointers, 1, 1, _shape.K, panel, 0, whole ? target : tile, whole ? _shape.RowC : MicroKernel<T>.Columns, accumulate: false);
             for (int row = 0; !whole && row < rows; row++)
             {
                 new Span<float>(tile + (row * MicroKernel<T>.Columns), columns).CopyTo(new Span<float>(target + (row * _shape.RowC), columns));

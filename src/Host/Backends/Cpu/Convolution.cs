@@ -19,7 +19,8 @@ internal static unsafe class Convolution
         shape.Validate();
         Require(weights, shape.Taps, shape.Cin, shape.Cout, transposed: false);
         var epilogue = new Epilogue(bias, residual, y, shape.Cout, silu);
-        return Winograd(shape, weights, turned: false, x1, x2, epilogue, scratch)
+        return Pointwise(shape, weights, x1, epilogue, scratch)
+            ?? Winograd(shape, weights, turned: false, x1, x2, epilogue, scratch)
             ?? Direct(ConvolutionGeometry.Forward(shape), weights, x1, shape.C1, x2, shape.C2, epilogue, scratch);
     }
 
@@ -43,15 +44,22 @@ internal static unsafe class Convolution
         var epilogue = new Epilogue(null, residual, dx, shape.Cin, silu: false);
 
         // With stride 1 the gradient is a convolution by the turned filter, padded so that the extents come back.
-        ConvolutionShape turned = shape with { H = shape.OutH, W = shape.OutW, C1 = shape.Cout, Cout = shape.Cin, Pad = 2 - shape.Pad };
-        return Winograd(turned, weights, turned: true, dy, null, epilogue, scratch)
+        ConvolutionShape turned = shape with { H = shape.OutH, W = shape.OutW, C1 = shape.Cout, Cout = shape.Cin, Pad = shape.KernelH - 1 - shape.Pad };
+        return Pointwise(turned, weights, dy, epilogue, scratch)
+            ?? Winograd(turned, weights, turned: true, dy, null, epilogue, scratch)
             ?? Direct(ConvolutionGeometry.DataGradient(shape), weights, dy, shape.Cout, null, 0, epilogue, scratch);
     }
+
+    // A filter of one pixel is a matrix product over all pixels.
+    private static CpuKernel? Pointwise(in ConvolutionShape shape, PackedWeights weights, float* x, in Epilogue epilogue, WorkerScratch scratch) =>
+        shape is { KernelH: 1, KernelW: 1, Stride: 1, Pad: 0, C2: 0, Upsample: false }
+            ? Linear.Create(new LinearShape(shape.N * shape.H * shape.W, shape.Cin, shape.Cout), weights, x, siluInput: false, epilogue, scratch)
+            : null;
 
     private static CpuKernel? Winograd(
         in ConvolutionShape shape, PackedWeights weights, bool turned, float* x1, float* x2, in Epilogue epilogue, WorkerScratch scratch)
     {
-        if (shape.Pad is < 0 or > 2)
+        if (shape.Pad is < 0 or > 2 || weights.Rows)
         {
             return null;
         }
@@ -67,10 +75,15 @@ internal static unsafe class Convolution
 
     private static CpuKernel Direct(
         ConvolutionGeometry geometry, PackedWeights weights, float* x1, int c1, float* x2, int c2, in Epilogue epilogue, WorkerScratch scratch) =>
-        weights.PanelColumns switch
+        (weights.PanelColumns, weights.Rows) switch
         {
-            32 => new DirectConvolution<Simd512>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
-            16 => new DirectConvolution<Simd256>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            // Two inputs that do not meet at a whole vector: rare enough to go one channel at a time.
+            (_, true) when c1 % (weights.PanelColumns / 2) != 0 => new DotConvolution<Simd1>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (32, true) => new DotConvolution<Simd512>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (16, true) => new DotConvolution<Simd256>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (_, true) => new DotConvolution<Simd128>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (32, _) => new DirectConvolution<Simd512>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
+            (16, _) => new DirectConvolution<Simd256>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
             _ => new DirectConvolution<Simd128>(geometry, weights, x1, c1, x2, c2, epilogue, scratch),
         };
 

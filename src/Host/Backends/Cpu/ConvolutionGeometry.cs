@@ -81,12 +81,53 @@ internal sealed class ConvolutionGeometry
         return new ConvolutionGeometry(shape.N, shape.OutH, shape.OutW, upsample: false, shape.H, shape.W, [.. phases]);
     }
 
+    /// <summary>The output pixel at a position of a phase's grid, counted over all images: which image, row and column of the grid.</summary>
+    public static Cursor At(Phase phase, int position)
+    {
+        int pixels = phase.Rows * phase.Columns;
+        return new Cursor { Image = position / pixels, Row = position % pixels / phase.Columns, Column = position % phase.Columns };
+    }
+
+    /// <summary>Index of the output pixel at a cursor, over all images.</summary>
+    public int OutputIndex(Phase phase, in Cursor at) =>
+        (((at.Image * OutH) + phase.Top + (at.Row * phase.OutStep)) * OutW) + phase.Left + (at.Column * phase.OutStep);
+
+    /// <summary>A place in a phase's grid.</summary>
+    internal struct Cursor
+    {
+        public int Image, Row, Column;
+
+        public void Advance(Phase phase)
+        {
+            if (++Column == phase.Columns)
+            {
+                Column = 0;
+                if (++Row == phase.Rows)
+                {
+                    Row = 0;
+                    Image++;
+                }
+            }
+        }
+    }
+
     /// <summary>One filter position: the offset of the input it reads and which tap of the weight it multiplies.</summary>
     internal readonly record struct Tap(int Y, int X, int Weight);
 
     /// <summary>A grid of output pixels that share their taps.</summary>
     internal sealed record Phase(int Top, int Left, int OutStep, int InStep, int Rows, int Columns, Tap[] Taps)
     {
+        /// <summary>The least and greatest offsets of the taps: where all of them are inside the input, none needs a look of its own.</summary>
+        public (int Top, int Bottom, int Left, int Right) Reach { get; } = Taps.Length == 0
+            ? default
+            : (Taps.Min(t => t.Y), Taps.Max(t => t.Y), Taps.Min(t => t.X), Taps.Max(t => t.X));
+
+        /// <summary>Taps in a row of the filter.</summary>
+        public int RowTaps { get; } = Taps.Count(t => t.Y == Taps[0].Y);
+
+        /// <summary>Whether the taps of a row see neighbouring pixels from left to right.</summary>
+        public bool RowsAscend { get; } = Taps.Zip(Taps.Skip(1)).All(pair => pair.First.Y != pair.Second.Y || pair.Second.X == pair.First.X + 1);
+
         /// <summary>Stretches of taps whose weights are evenly spaced: each is one call of the micro-kernel.</summary>
         public (int First, int Count, int WeightStep)[] Runs { get; } = FindRuns(Taps);
 

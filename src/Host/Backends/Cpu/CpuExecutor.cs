@@ -54,11 +54,15 @@ internal sealed unsafe class CpuExecutor : Executor
     {
         lock (_backend.Gate)
         {
+            // The kernels hold bare pointers: without the arena they must not run, and while they run nothing they point to may be finalized.
+            _ = _arena.Pointer;
             foreach (CpuKernel kernel in _kernels)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 _backend.Pool.Run(kernel);
             }
+
+            GC.KeepAlive(this);
         }
     }
 

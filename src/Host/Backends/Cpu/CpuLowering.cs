@@ -143,7 +143,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
     private void Lower(Ops.Convolution op, Node node)
     {
         Tensor weight = node.Inputs[1];
-        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding);
+        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding) with { Upsample = op.Upsample };
         Emit(Convolution.Forward(
             shape,
             Packed(weight, WeightLayout.Forward),
@@ -211,8 +211,14 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
         Emit(new StridedClearKernel(U(node.Output) + ((nint)op.Before * inner) + run, stride, outer, op.After * inner));
     }
 
-    private PackedWeights Packed(Tensor weight, WeightLayout layout) =>
-        backend.Packed(weights, weight, layout, dense =>
+    private PackedWeights Packed(Tensor weight, WeightLayout layout)
+    {
+        if (weight.Kind != TensorKind.Weight)
+        {
+            throw new GraphException($"the CPU backend packs weights before it runs: '{weight.Name}' must be a weight of the checkpoint");
+        }
+
+        return backend.Packed(weights, weight, layout, dense =>
         {
             Shape w = weight.Shape;
             int taps = w.Elements / (w[0] * w[1]);
@@ -220,6 +226,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 ? PackedWeights.Forward(dense.Pointer, w[0], w[1], taps)
                 : PackedWeights.DataGradient(dense.Pointer, w[0], w[1], taps);
         });
+    }
 
     private static ConvolutionShape ShapeOf(Shape x, Shape w, int stride, int padding) =>
         new(x[0], x[1], x[2], x[3], 0, w[0], w[2], w[3], stride, padding);

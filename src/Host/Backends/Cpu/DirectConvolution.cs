@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Kernels.Backends.Cpu;
@@ -14,56 +13,48 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
     // the first tile.
     private const int BlockPixels = 8 * MicroKernel<T>.MaxRows;
 
-    // With fewer channels than this the taps of a pixel are copied side by side: loops of three terms would be all overhead.
-    private const int GatherBelow = 9;
+    // With fewer channels than this a row of the filter is one stretch of terms: loops of three would be all overhead.
+    private const int RowsBelow = 9;
 
     private readonly ConvolutionGeometry _geometry;
+    private readonly ConvolutionInput _input;
     private readonly PackedWeights _weights;
     private readonly WorkerScratch _scratch;
     private readonly Epilogue _epilogue;
-    private readonly float* _x1;
-    private readonly float* _x2;
-    private readonly int _c1;
-    private readonly int _c2;
-    private readonly bool _gather;
-    private readonly int _tableTaps;
+    private readonly bool _byRows;
     private readonly Part[] _parts;
 
     public DirectConvolution(
         ConvolutionGeometry geometry, PackedWeights weights, float* x1, int c1, float* x2, int c2, in Epilogue epilogue, WorkerScratch scratch)
     {
         _geometry = geometry;
+        _input = new ConvolutionInput(geometry, x1, c1, x2, c2, scratch);
         _weights = weights;
         _scratch = scratch;
         _epilogue = epilogue;
-        _x1 = x1;
-        _x2 = x2;
-        _c1 = c1;
-        _c2 = c2;
-        _gather = c1 + c2 < GatherBelow && weights.Taps > 1 && geometry.Phases is [{ Runs: [{ First: 0, WeightStep: 1 }] }];
-        _tableTaps = _gather ? 1 : weights.Taps * (c2 > 0 ? 2 : 1);
+        _byRows = c1 + c2 < RowsBelow && weights.Taps > 1 && geometry.Phases is [{ Runs: [{ First: 0, WeightStep: 1 }] }];
         _parts = Split(geometry, weights);
-        scratch.ReserveZeros(Math.Max(c1, c2));
-        scratch.Reserve(TableFloats + GatherFloats);
+        scratch.Reserve(TableFloats + (_byRows ? BlockPixels * CopyFloats : 0));
     }
 
     public override int Parts => _parts.Length;
 
-    private nint TableFloats => WorkerScratch.Align((nint)BlockPixels * _tableTaps * (sizeof(float*) / sizeof(float)));
+    private nint TableFloats => WorkerScratch.Align((nint)BlockPixels * _geometry.Phases.Max(PointersOf) * (sizeof(float*) / sizeof(float)));
 
-    private nint GatherFloats => _gather ? (nint)BlockPixels * _weights.Taps * (_c1 + _c2) : 0;
+    private nint CopyFloats => (nint)_weights.Taps * _weights.Inputs;
 
     public override void Run(int part, int worker)
     {
         ref Part p = ref _parts[part];
+        ConvolutionGeometry.Phase phase = _geometry.Phases[p.Phase];
         float** table = (float**)_scratch.Of(worker);
-        float* gathered = (float*)table + TableFloats;
+        float* copies = (float*)table + TableFloats;
         int* outputRows = stackalloc int[BlockPixels];
         for (int first = p.FirstPixel; first < p.EndPixel; first += BlockPixels)
         {
             int pixels = Math.Min(BlockPixels, p.EndPixel - first);
-            Locate(_geometry.Phases[p.Phase], first, pixels, table, gathered, outputRows);
-            Multiply(_geometry.Phases[p.Phase], pixels, table, outputRows, p.FirstPanel, p.EndPanel);
+            Locate(phase, first, pixels, table, copies, outputRows);
+            Multiply(phase, pixels, table, outputRows, p.FirstPanel, p.EndPanel);
         }
     }
 
@@ -97,88 +88,46 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         return [.. parts];
     }
 
+    private int PointersOf(ConvolutionGeometry.Phase phase) => _byRows ? phase.Taps.Length / phase.RowTaps : _input.PointersOf(phase);
+
     // Fills the table of row pointers, [tile][input][tap][row of the tile], and where each pixel's result goes.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Locate(ConvolutionGeometry.Phase phase, int first, int pixels, float** table, float* gathered, int* outputRows)
+    private void Locate(ConvolutionGeometry.Phase phase, int first, int pixels, float** table, float* copies, int* outputRows)
     {
-        ConvolutionGeometry g = _geometry;
-        int seenH = g.Upsample ? 2 * g.InH : g.InH, seenW = g.Upsample ? 2 * g.InW : g.InW, shift = g.Upsample ? 1 : 0;
-        int image = first / (phase.Rows * phase.Columns), rest = first % (phase.Rows * phase.Columns);
-        int i = rest / phase.Columns, j = rest % phase.Columns;
-        float* zeros = _scratch.Zeros;
-        for (int done = 0, rows; done < pixels; done += rows, table += _tableTaps * rows)
+        int pointers = PointersOf(phase);
+        ConvolutionGeometry.Cursor at = ConvolutionGeometry.At(phase, first);
+        for (int done = 0, rows; done < pixels; done += rows, table += pointers * rows)
         {
             rows = MicroKernel<T>.NextRows(pixels - done);
-            for (int row = 0; row < rows; row++)
+            for (int row = 0; row < rows; row++, copies += CopyFloats, at.Advance(phase))
             {
-                outputRows[done + row] = (((image * g.OutH) + phase.Top + (i * phase.OutStep)) * g.OutW) + phase.Left + (j * phase.OutStep);
-                float** slot = table + row;
-                float* copy = gathered + ((nint)(done + row) * _weights.Taps * (_c1 + _c2));
-                if (_gather)
+                outputRows[done + row] = _geometry.OutputIndex(phase, at);
+                if (_byRows)
                 {
-                    *slot = copy;
+                    _input.LocateRows(phase, at, table + row, rows, copies);
                 }
-
-                foreach (ConvolutionGeometry.Tap tap in phase.Taps)
+                else
                 {
-                    int y = (i * phase.InStep) + tap.Y, x = (j * phase.InStep) + tap.X;
-                    bool inside = (uint)y < (uint)seenH && (uint)x < (uint)seenW;
-                    nint pixel = inside ? ((((nint)image * g.InH) + (y >> shift)) * g.InW) + (x >> shift) : 0;
-                    float* from1 = inside ? _x1 + (pixel * _c1) : zeros;
-                    float* from2 = inside && _c2 > 0 ? _x2 + (pixel * _c2) : zeros;
-                    if (_gather)
-                    {
-                        copy = Copy(Copy(copy, from1, _c1), from2, _c2);
-                        continue;
-                    }
-
-                    *slot = from1;
-                    if (_c2 > 0)
-                    {
-                        slot[(nint)phase.Taps.Length * rows] = from2;
-                    }
-
-                    slot += rows;
-                }
-
-                if (++j == phase.Columns)
-                {
-                    j = 0;
-                    if (++i == phase.Rows)
-                    {
-                        i = 0;
-                        image++;
-                    }
+                    _input.Locate(phase, at, table + row, rows);
                 }
             }
         }
     }
 
-    private static float* Copy(float* target, float* source, int count)
-    {
-        for (int i = 0; i < count; i++)
-        {
-            target[i] = source[i];
-        }
-
-        return target + count;
-    }
-
     private void Multiply(ConvolutionGeometry.Phase phase, int pixels, float** table, int* outputRows, int firstPanel, int endPanel)
     {
-        int columns = MicroKernel<T>.Columns;
+        int columns = MicroKernel<T>.Columns, pointers = PointersOf(phase), rowTerms = phase.RowTaps * _weights.Inputs;
         float* tile = stackalloc float[MicroKernel<T>.MaxRows * columns];
         for (int panel = firstPanel; panel < endPanel; panel++)
         {
             float* weights = _weights.Pointer + (panel * _weights.PanelFloats);
             int channel = panel * columns, width = Math.Min(columns, _weights.Outputs - channel);
             float** tilePointers = table;
-            for (int done = 0, rows; done < pixels; done += rows, tilePointers += _tableTaps * rows)
+            for (int done = 0, rows; done < pixels; done += rows, tilePointers += pointers * rows)
             {
                 rows = MicroKernel<T>.NextRows(pixels - done);
-                if (_gather)
+                if (_byRows)
                 {
-                    MicroKernel<T>.Multiply(rows, tilePointers, 1, _weights.Taps * (_c1 + _c2), weights, 0, tile, columns, accumulate: false);
+                    MicroKernel<T>.Multiply(rows, tilePointers, 1, pointers, rowTerms, weights, (nint)rowTerms * columns, tile, columns, accumulate: false);
                 }
                 else
                 {
@@ -199,12 +148,12 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         {
             float* run = weights + (phase.Taps[first].Weight * tapFloats);
             float** rowsOfRun = pointers + (first * rows);
-            MicroKernel<T>.Multiply(rows, rowsOfRun, count, _c1, run, step * tapFloats, tile, columns, accumulate);
+            MicroKernel<T>.Multiply(rows, rowsOfRun, 1, count, _input.C1, run, step * tapFloats, tile, columns, accumulate);
             accumulate = true;
-            if (_c2 > 0)
+            if (_input.C2 > 0)
             {
                 float** second = rowsOfRun + (phase.Taps.Length * rows);
-                MicroKernel<T>.Multiply(rows, second, count, _c2, run + ((nint)_c1 * columns), step * tapFloats, tile, columns, accumulate);
+                MicroKernel<T>.Multiply(rows, second, 1, count, _input.C2, run + ((nint)_input.C1 * columns), step * tapFloats, tile, columns, accumulate);
             }
         }
 

@@ -33,8 +33,46 @@ internal readonly unsafe struct Epilogue
     /// <param name="outputRows">For each row its row in the output.</param>
     /// <param name="channel">Output channel of the tile's first column.</param>
     /// <param name="columns">Columns to write.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Write<T>(float* tile, nint tileRow, int rows, int* outputRows, int channel, int columns)
+        where T : unmanaged, ISimd<T>
+    {
+        if (columns == 2 * T.Count && !_silu)
+        {
+            WritePair<T>(tile, tileRow, rows, outputRows, channel);
+        }
+        else
+        {
+            WriteAny<T>(tile, tileRow, rows, outputRows, channel, columns);
+        }
+    }
+
+    // The usual tile: whole, and without an activation.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void WritePair<T>(float* tile, nint tileRow, int rows, int* outputRows, int channel)
+        where T : unmanaged, ISimd<T>
+    {
+        T bias0 = _bias is null ? T.Create(0f) : T.Load(_bias + channel);
+        T bias1 = _bias is null ? T.Create(0f) : T.Load(_bias + channel + T.Count);
+        nint channels = _channels;
+        float* output = _output + channel;
+        float* residual = _residual is null ? null : _residual + channel;
+        for (int row = 0; row < rows; row++, tile += tileRow)
+        {
+            nint offset = outputRows[row] * channels;
+            T value0 = T.Load(tile) + bias0, value1 = T.Load(tile + T.Count) + bias1;
+            if (residual is not null)
+            {
+                value0 += T.Load(residual + offset);
+                value1 += T.Load(residual + offset + T.Count);
+            }
+
+            value0.Store(output + offset);
+            value1.Store(output + offset + T.Count);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void WriteAny<T>(float* tile, nint tileRow, int rows, int* outputRows, int channel, int columns)
         where T : unmanaged, ISimd<T>
     {
         int whole = columns - (columns % T.Count);

@@ -86,7 +86,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         _y = y;
         _statistics = statistics;
         _scratch = scratch;
-        _groupsPerPart = shape.GroupsPerPart(T.Count);
+        _groupsPerPart = shape.GroupsPerPart(T.Count, scratch.Workers);
         _partsPerImage = (shape.Groups + _groupsPerPart - 1) / _groupsPerPart;
         scratch.Reserve(3 * WorkerScratch.Align((nint)_groupsPerPart * shape.GroupChannels));
     }

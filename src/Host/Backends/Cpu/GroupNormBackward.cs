@@ -38,7 +38,7 @@ internal sealed unsafe class GroupNormBackward<T> : CpuKernel
         _dy = dy;
         _dx = dx;
         _scratch = scratch;
-        _groupsPerPart = shape.GroupsPerPart(T.Count);
+        _groupsPerPart = shape.GroupsPerPart(T.Count, scratch.Workers);
         _partsPerImage = (shape.Groups + _groupsPerPart - 1) / _groupsPerPart;
         scratch.Reserve(5 * WorkerScratch.Align((nint)_groupsPerPart * shape.GroupChannels));
     }

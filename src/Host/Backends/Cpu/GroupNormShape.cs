@@ -19,18 +19,21 @@ internal readonly record struct GroupNormShape(int N, int Pixels, int C, int Gro
     }
 
     /// <summary>
-    /// How many groups one part takes. Whole vectors where the group size allows it, little enough memory for the passes after the first to find it in the
-    /// second-level cache, and several parts for one image. A function of one image's shape alone.
+    /// How many groups one part takes: all of them, so that pixels are read as they lie, unless there are too few images to keep the workers busy, or too much
+    /// memory for the passes after the first to find it in the second-level cache. Then whole vectors, where the group size allows it. Groups do not
+    /// mix, so the division does not show in the result.
     /// </summary>
     /// <param name="lanes">Floats in a vector.</param>
-    public int GroupsPerPart(int lanes)
+    /// <param name="workers">Workers that share the parts.</param>
+    public int GroupsPerPart(int lanes, int workers)
     {
-        const int CachedFloats = 100 * 1024, ParallelFloats = 16 * 1024, PartsOfLargeImage = 4;
+        const int CachedFloats = 100 * 1024, ParallelFloats = 16 * 1024, PartsPerWorker = 4;
         int unit = lanes / (int)System.Numerics.BigInteger.GreatestCommonDivisor(lanes, GroupChannels);
         long channels = Math.Max(1, CachedFloats / Pixels);
         if ((long)Pixels * C >= ParallelFloats)
         {
-            channels = Math.Min(channels, C / PartsOfLargeImage);
+            int parts = Math.Max(1, workers * PartsPerWorker / N);
+            channels = Math.Min(channels, C / parts);
         }
 
         long units = Math.Max(1, channels / ((long)unit * GroupChannels));

@@ -20,7 +20,11 @@ internal static unsafe class Linear
     /// <param name="siluOutput">Whether SiLU is applied last.</param>
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Create(
-        in LinearShape shape, PackedWeights weights, float* x, float* bias, float* residual, float* y, bool siluInput, bool siluOutput, WorkerScratch scratch)
+        in LinearShape shape, PackedWeights weights, float* x, float* bias, float* residual, float* y, bool siluInput, bool siluOutput, WorkerScratch scratch) =>
+        Create(shape, weights, x, siluInput, new Epilogue(bias, residual, y, shape.N, siluOutput), scratch);
+
+    /// <summary>Builds the kernel for a given way to memory.</summary>
+    public static CpuKernel Create(in LinearShape shape, PackedWeights weights, float* x, bool siluInput, in Epilogue epilogue, WorkerScratch scratch)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(Math.Min(Math.Min(shape.M, shape.N), shape.K), 1, nameof(shape));
         if (weights.Taps != 1 || weights.Inputs != shape.K || weights.Outputs != shape.N)
@@ -29,7 +33,6 @@ internal static unsafe class Linear
                 $"weights packed as {weights.Taps} taps, {weights.Inputs} to {weights.Outputs} do not fit {shape.K} inputs to {shape.N} outputs", nameof(weights));
         }
 
-        var epilogue = new Epilogue(bias, residual, y, shape.N, siluOutput);
         return weights.PanelColumns switch
         {
             32 => new LinearKernel<Simd512>(shape, weights, x, siluInput, epilogue, scratch),
@@ -102,6 +105,11 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
             x = activated;
         }
 
+        else
+        {
+            Simd.PrefetchStretch(x, (nint)count * k);
+        }
+
         float** pointers = stackalloc float*[BlockRows];
         int* outputRows = stackalloc int[BlockRows];
         for (int row = 0; row < count; row++)
@@ -118,7 +126,7 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
             for (int done = 0, rows; done < count; done += rows)
             {
                 rows = MicroKernel<T>.NextRows(count - done);
-                MicroKernel<T>.Multiply(rows, pointers + done, 1, k, weights, 0, tile, columns, accumulate: false);
+                MicroKernel<T>.Multiply(rows, pointers + done, 1, 1, k, weights, 0, tile, columns, accumulate: false);
                 _epilogue.Write<T>(tile, columns, rows, outputRows + done, channel, width);
             }
         }

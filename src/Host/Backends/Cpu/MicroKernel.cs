@@ -45,6 +45,7 @@ internal static unsafe class MicroKernel<T>
     /// <summary>Computes a tile.</summary>
     /// <param name="rows">Number of rows, one that <see cref="NextRows"/> returned.</param>
     /// <param name="a">Row pointers, [taps, rows].</param>
+    /// <param name="aStep">Floats from one term of a row to the next: 1, or the row length of a left operand that is used transposed.</param>
     /// <param name="taps">Number of outer terms.</param>
     /// <param name="k">Number of inner terms.</param>
     /// <param name="b">Right operand, [taps, k, Columns].</param>
@@ -52,27 +53,27 @@ internal static unsafe class MicroKernel<T>
     /// <param name="tile">Result, rows of Columns.</param>
     /// <param name="tileRow">Floats from one row of <paramref name="tile"/> to the next.</param>
     /// <param name="accumulate">Whether to add to what the tile holds.</param>
-    public static void Multiply(int rows, float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    public static void Multiply(int rows, float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         switch (rows)
         {
             case 14:
-                Multiply14(a, taps, k, b, bTap, tile, tileRow, accumulate);
+                Multiply14(a, aStep, taps, k, b, bTap, tile, tileRow, accumulate);
                 break;
             case 8:
-                Multiply8(a, taps, k, b, bTap, tile, tileRow, accumulate);
+                Multiply8(a, aStep, taps, k, b, bTap, tile, tileRow, accumulate);
                 break;
             case 6:
-                Multiply6(a, taps, k, b, bTap, tile, tileRow, accumulate);
+                Multiply6(a, aStep, taps, k, b, bTap, tile, tileRow, accumulate);
                 break;
             case 4:
-                Multiply4(a, taps, k, b, bTap, tile, tileRow, accumulate);
+                Multiply4(a, aStep, taps, k, b, bTap, tile, tileRow, accumulate);
                 break;
             case 2:
-                Multiply2(a, taps, k, b, bTap, tile, tileRow, accumulate);
+                Multiply2(a, aStep, taps, k, b, bTap, tile, tileRow, accumulate);
                 break;
             default:
-                Multiply1(a, taps, k, b, bTap, tile, tileRow, accumulate);
+                Multiply1(a, aStep, taps, k, b, bTap, tile, tileRow, accumulate);
                 break;
         }
     }
@@ -99,16 +100,17 @@ internal static unsafe class MicroKernel<T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Multiply14(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    private static void Multiply14(float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default, r4 = default, r5 = default, r6 = default;
         Row r7 = default, r8 = default, r9 = default, r10 = default, r11 = default, r12 = default, r13 = default;
+        nint terms = k * aStep;
         for (int tap = 0; tap < taps; tap++, a += 14, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3], p4 = a[4], p5 = a[5], p6 = a[6];
             float* p7 = a[7], p8 = a[8], p9 = a[9], p10 = a[10], p11 = a[11], p12 = a[12], p13 = a[13];
             float* panel = b;
-            for (nint i = 0; i < k; i++, panel += Columns)
+            for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
@@ -163,16 +165,17 @@ internal static unsafe class MicroKernel<T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Multiply8(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    private static void Multiply8(float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default, r4 = default, r5 = default, r6 = default;
         Row r7 = default;
+        nint terms = k * aStep;
         for (int tap = 0; tap < taps; tap++, a += 8, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3], p4 = a[4], p5 = a[5], p6 = a[6];
             float* p7 = a[7];
             float* panel = b;
-            for (nint i = 0; i < k; i++, panel += Columns)
+            for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
@@ -209,14 +212,15 @@ internal static unsafe class MicroKernel<T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Multiply6(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    private static void Multiply6(float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default, r4 = default, r5 = default;
+        nint terms = k * aStep;
         for (int tap = 0; tap < taps; tap++, a += 6, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3], p4 = a[4], p5 = a[5];
             float* panel = b;
-            for (nint i = 0; i < k; i++, panel += Columns)
+            for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
@@ -247,14 +251,15 @@ internal static unsafe class MicroKernel<T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Multiply4(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    private static void Multiply4(float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default, r2 = default, r3 = default;
+        nint terms = k * aStep;
         for (int tap = 0; tap < taps; tap++, a += 4, b += bTap)
         {
             float* p0 = a[0], p1 = a[1], p2 = a[2], p3 = a[3];
             float* panel = b;
-            for (nint i = 0; i < k; i++, panel += Columns)
+            for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
@@ -279,14 +284,15 @@ internal static unsafe class MicroKernel<T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Multiply2(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    private static void Multiply2(float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default, r1 = default;
+        nint terms = k * aStep;
         for (int tap = 0; tap < taps; tap++, a += 2, b += bTap)
         {
             float* p0 = a[0], p1 = a[1];
             float* panel = b;
-            for (nint i = 0; i < k; i++, panel += Columns)
+            for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
@@ -305,14 +311,15 @@ internal static unsafe class MicroKernel<T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Multiply1(float** a, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
+    private static void Multiply1(float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         Row r0 = default;
+        nint terms = k * aStep;
         for (int tap = 0; tap < taps; tap++, a += 1, b += bTap)
         {
             float* p0 = a[0];
             float* panel = b;
-            for (nint i = 0; i < k; i++, panel += Columns)
+            for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);

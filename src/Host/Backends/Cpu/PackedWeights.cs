@@ -1,14 +1,18 @@
 namespace Kernels.Backends.Cpu;
 
 /// <summary>
-/// A weight in the order in which the micro-kernel reads it: panels of <see cref="PanelColumns"/> output channels, [panel, tap, input channel, column],
-/// zero beyond the last output channel. Packed once, shared by every kernel that uses the same weight in the same direction.
+/// A weight in the order in which kernels read it: panels of <see cref="PanelColumns"/> output channels, [panel, tap, input channel, column], zero beyond the
+/// last output channel; or, for a filter of very few outputs, <see cref="Rows"/>. Packed once, shared by every kernel that uses the same weight in the same
+/// direction.
 /// </summary>
 internal sealed unsafe class PackedWeights : IDisposable
 {
     // Kernels that read the taps side by side want them in different cache sets, which power-of-two strides would not give. Kernels for a few channels
     // want the taps without gaps instead.
     private const int SkewFrom = 16;
+
+    // Up to here a panel would be so empty that products along the input channels are faster, even with the sum over lanes that they end with.
+    private const int MostRows = 8;
 
     private readonly NativeBuffer _buffer;
 
@@ -19,9 +23,10 @@ internal sealed unsafe class PackedWeights : IDisposable
         Outputs = outputs;
         Transposed = transposed;
         PanelColumns = 2 * Simd.Count;
+        Rows = taps > 1 && outputs <= MostRows && inputs % Simd.Count == 0;
         Panels = (outputs + PanelColumns - 1) / PanelColumns;
-        TapFloats = ((nint)inputs * PanelColumns) + (inputs >= SkewFrom ? PanelColumns : 0);
-        _buffer = new NativeBuffer(Panels * PanelFloats);
+        TapFloats = Rows ? (nint)inputs * outputs : ((nint)inputs * PanelColumns) + (inputs >= SkewFrom ? PanelColumns : 0);
+        _buffer = new NativeBuffer((Rows ? 1 : Panels) * PanelFloats);
     }
 
     /// <summary>Kernel positions: kh * kw, 1 for a matrix.</summary>
@@ -38,6 +43,9 @@ internal sealed unsafe class PackedWeights : IDisposable
 
     /// <summary>Output channels per panel: two vectors of the width in force when the weight was packed.</summary>
     public int PanelColumns { get; }
+
+    /// <summary>Whether the layout is [tap, output channel, input channel] instead of panels.</summary>
+    public bool Rows { get; }
 
     /// <summary>Number of panels.</summary>
     public int Panels { get; }
@@ -80,6 +88,12 @@ internal sealed unsafe class PackedWeights : IDisposable
 
     private void Fill(float* weight, nint outputStride, nint inputStride)
     {
+        if (Rows)
+        {
+            FillRows(weight, outputStride, inputStride);
+            return;
+        }
+
         for (int panel = 0; panel < Panels; panel++)
         {
             int first = panel * PanelColumns;
@@ -94,6 +108,21 @@ internal sealed unsafe class PackedWeights : IDisposable
                     {
                         target[column] = source[column * outputStride];
                     }
+                }
+            }
+        }
+    }
+
+    private void FillRows(float* weight, nint outputStride, nint inputStride)
+    {
+        float* target = Pointer;
+        for (int tap = 0; tap < Taps; tap++)
+        {
+            for (int output = 0; output < Outputs; output++)
+            {
+                for (int input = 0; input < Inputs; input++)
+                {
+                    *target++ = weight[(output * outputStride) + (input * inputStride) + tap];
                 }
             }
         }

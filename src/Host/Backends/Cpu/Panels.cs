@@ -31,12 +31,22 @@ internal static unsafe class Panels<T>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void PackTransposed(float* source, nint sourceRow, int columns, int k, float scale, float* panel)
     {
-        for (int j = 0; j < MicroKernel<T>.Columns; j++, source += sourceRow)
+        int blockColumns = columns & ~3, blockTerms = k & ~3;
+        for (int j = 0; j < blockColumns; j += 4)
         {
-            float* target = panel + j;
-            for (int i = 0; i < k; i++, target += MicroKernel<T>.Columns)
+            float* from = source + (j * sourceRow);
+            float* to = panel + j;
+            for (int i = 0; i < blockTerms; i += 4, to += 4 * MicroKernel<T>.Columns)
             {
-                *target = j < columns ? scale * source[i] : 0f;
+                Block4.Transpose(from + i, sourceRow, scale, to, MicroKernel<T>.Columns);
+            }
+        }
+
+        for (int i = 0; i < k; i++)
+        {
+            for (int j = i < blockTerms ? blockColumns : 0; j < MicroKernel<T>.Columns; j++)
+            {
+                panel[((nint)i * MicroKernel<T>.Columns) + j] = j < columns ? scale * source[(j * sourceRow) + i] : 0f;
             }
         }
     }
@@ -69,13 +79,14 @@ internal static unsafe class Panels<T>
     /// <param name="rows">Any number of rows.</param>
     /// <param name="a">Left operand.</param>
     /// <param name="aRow">Floats from one row of <paramref name="a"/> to the next.</param>
+    /// <param name="aStep">Floats from one term of a row to the next; 1 with rows as they are, and the two exchanged for the transpose.</param>
     /// <param name="k">Terms.</param>
     /// <param name="panels">Packed right operand.</param>
     /// <param name="columns">Columns; what lies between them and the end of the last panel is written too.</param>
     /// <param name="c">Result.</param>
     /// <param name="cRow">Floats from one row of <paramref name="c"/> to the next, at least <see cref="RoundUp"/> of the columns.</param>
     /// <param name="accumulate">Whether to add to what <paramref name="c"/> holds.</param>
-    public static void Multiply(int rows, float* a, nint aRow, int k, float* panels, int columns, float* c, nint cRow, bool accumulate)
+    public static void Multiply(int rows, float* a, nint aRow, nint aStep, int k, float* panels, int columns, float* c, nint cRow, bool accumulate)
     {
         float** pointers = stackalloc float*[MicroKernel<T>.MaxRows];
         for (int first = 0; first < columns; first += MicroKernel<T>.Columns, panels += (nint)k * MicroKernel<T>.Columns)
@@ -88,7 +99,7 @@ internal static unsafe class Panels<T>
                     pointers[row] = a + ((done + row) * aRow);
                 }
 
-                MicroKernel<T>.Multiply(count, pointers, 1, k, panels, 0, c + (done * cRow) + first, cRow, accumulate);
+                MicroKernel<T>.Multiply(count, pointers, aStep, 1, k, panels, 0, c + (done * cRow) + first, cRow, accumulate);
             }
         }
     }

@@ -34,6 +34,21 @@ internal static class Simd
         }
     }
 
+    /// <summary>
+    /// Asks for a stretch of memory to come to the second-level cache: one long stream, where a matrix product about to start would ask for many short ones
+    /// that the hardware does not foresee.
+    /// </summary>
+    public static unsafe void PrefetchStretch(float* start, nint count)
+    {
+        if (Sse.IsSupported)
+        {
+            for (nint i = 0; i < count; i += NativeBuffer.Alignment / sizeof(float))
+            {
+                Sse.Prefetch1(start + i);
+            }
+        }
+    }
+
     /// <summary>Floats in a vector of <see cref="Bits"/>.</summary>
     public static int Count => Bits / 32;
 }

@@ -185,7 +185,7 @@ internal sealed unsafe class WinogradConvolution<T> : CpuKernel
                     rows[row] = input + ((nint)(done + row) * _piece);
                 }
 
-                MicroKernel<T>.Multiply(count, rows, 1, channels, weights, 0, sums + ((nint)done * columns), columns, accumulate);
+                MicroKernel<T>.Multiply(count, rows, 1, 1, channels, weights, 0, sums + ((nint)done * columns), columns, accumulate);
             }
         }
     }

@@ -102,6 +102,7 @@ public sealed record ClassifierFreeGuidance(Parameterization Parameterization) :
         inputs.ExpectCount(3);
         Shape both = inputs.ExpectRank(0, "model output [2N, H, W, K]", 4);
         inputs.Expect(both[0] % 2 == 0, $"the two halves of {inputs[0]} are not of one size");
+        inputs.Expect(both[3] % Parameterization.OutputsPerChannel == 0, $"{inputs[0]} does not hold predictions and variances of as many channels");
         StepInputs.ExpectTable(inputs, 1);
         return [new TensorType(both.With(0, both[0] / 2))];
     }

@@ -1,0 +1,96 @@
+using Kernels.Diffusion;
+using Kernels.Diffusion.Steps;
+using static Kernels.Tests.Ops.Refusal;
+
+namespace Kernels.Tests.Ops;
+
+/// <summary>The ops around the models. They carry no gradients: guidance differentiates the classifier, not the sampler.</summary>
+public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
+{
+    private const int Steps = 5;
+
+    private static readonly (string Name, ModelMeanType Mean, ModelVarType Variance, bool Clip)[] s_parameterizations =
+    [
+        ("learned variance, clipped", ModelMeanType.Epsilon, ModelVarType.LearnedRange, true),
+        ("learned variance", ModelMeanType.Epsilon, ModelVarType.LearnedRange, false),
+        ("small variance, x_0, clipped", ModelMeanType.XStart, ModelVarType.FixedSmall, true),
+        ("large variance, clipped", ModelMeanType.Epsilon, ModelVarType.FixedLarge, true),
+    ];
+
+    public static IEnumerable<OpCase> Cases =>
+    [
+        new("batch 3", new StepTimesteps(3), [.. Table(Of(s_parameterizations[0]), SamplerKind.Ddpm, 2)]),
+        new("counter", new AdvanceStep(), Whole("step", [1], 41)),
+        new("two images", new StepNoise([2, 4, 4, 3]), Whole("seed", [2], -7, 3), Whole("image_index", [2, 2], 5, 0, -1, 1), Whole("step", [1], 3)),
+        .. s_parameterizations.Select(p => new OpCase(
+            p.Name, new ClassifierFreeGuidance(Of(p)), [Output("both", [4, 3, 5, 3], Of(p)), .. Table(Of(p), SamplerKind.Ddpm, 1)])),
+        .. from p in s_parameterizations
+           from sampler in Enum.GetValues<SamplerKind>()
+           from step in new[] { 0, 2, Steps - 1 }
+           from guided in sampler == SamplerKind.DdimReverse ? [false] : new[] { false, true }
+           select Update(p.Name, Of(p), sampler, step, guided),
+    ];
+
+    public static IEnumerable<Refusal> Refusals =>
+    [
+        new(new StepTimesteps(2), [F(5, 16)], "takes 2 inputs, got 1"),
+        new(new StepTimesteps(2), [F(80), I(1)], "step table [S, 16] must have 2 axes", "f32[80]"),
+        new(new StepTimesteps(2), [F(5, 15), I(1)], "the step table must have 16 columns", "f32[5, 15]"),
+        new(new StepTimesteps(2), [F(5, 16), F(1)], "step counter [1] must be I32", "f32[1]"),
+        new(new AdvanceStep(), [], "takes 1 inputs, got 0"),
+        new(new AdvanceStep(), [I(2)], "step counter [1] must be [1]", "i32[2]"),
+        new(new StepNoise([2, 4, 4, 3]), [I(2)], "takes 3 inputs, got 1"),
+        new(new StepNoise([2, 4, 4, 3]), [I(1), I(2, 2), I(1)], "seed [2] must be [2]", "i32[1]"),
+        new(new StepNoise([2, 4, 4, 3]), [I(2), I(3, 2), I(1)], "image indices [N, 2] must be [2, 2]", "i32[3, 2]"),
+        new(new StepNoise([2, 4, 4, 3]), [I(2), I(2, 2), I(2)], "step counter [1] must be [1]", "i32[2]"),
+        new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(2, 4, 4, 6)], "takes 3 inputs, got 1"),
+        new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(4, 4, 6), F(5, 16), I(1)], "model output [2N, H, W, K] must have 4 axes"),
+        new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(3, 4, 4, 6), F(5, 16), I(1)], "the two halves of", "f32[3, 4, 4, 6]"),
+        new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(2, 4, 4, 5), F(5, 16), I(1)], "predictions and variances", "f32[2, 4, 4, 5]"),
+        new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 6)], "takes 4 inputs, got 2"),
+        new(Plain, [F(4, 4, 3), F(4, 4, 6), F(5, 16), I(1)], "x [N, H, W, C] must have 4 axes", "f32[4, 4, 3]"),
+        new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 3), F(5, 16), I(1)], "model output [N, H, W, K] must be [2, 4, 4, 6]", "f32[2, 4, 4, 3]"),
+        new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 12), I(1)], "the step table must have 16 columns", "f32[5, 12]"),
+        new(Plain with { Noise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), F(1, 4, 4, 3)], "noise must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
+        new(Plain with { Guided = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), F(1, 4, 4, 3)], "gradient must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
+    ];
+
+    private static SamplerUpdate Plain => new(SamplerKind.Ddpm, Of(s_parameterizations[0]), Noise: false, Guided: false);
+
+    private static OpCase Update(string name, Parameterization parameterization, SamplerKind sampler, int step, bool guided)
+    {
+        Shape x = [2, 3, 5, 3];
+        SamplerUpdate op = new(sampler, parameterization, Noise: sampler != SamplerKind.DdimReverse, guided);
+        List<Operand> operands = [Operand.Input("x", x), Output("output", x, parameterization), .. Table(parameterization, sampler, step)];
+        operands.AddRange(op.Noise ? [Operand.Input("noise", x)] : []);
+        operands.AddRange(guided ? [Operand.Input("gradient", x)] : []);
+        return new OpCase($"{name}, {sampler}, step {step}{(guided ? ", guided" : "")}", op, operands)
+        {
+            // The first steps divide by sqrt(alpha-bar), some thousand times, and multiply back: their rounding is relative to numbers of that size.
+            Tolerance = 3e-6,
+        };
+    }
+
+    private static Parameterization Of((string Name, ModelMeanType Mean, ModelVarType Variance, bool Clip) p) => new(p.Mean, p.Variance, p.Clip);
+
+    // Variances stay in [-1, 1], where a trained model keeps them.
+    private static Operand Output(string name, Shape x, Parameterization p) =>
+        Operand.Input(name, x.With(3, x[3] * p.OutputsPerChannel), scale: 0.4);
+
+    private static IEnumerable<Operand> Table(Parameterization p, SamplerKind sampler, int step)
+    {
+        DiffusionConfig config = new()
+        {
+            NoiseSchedule = NoiseSchedule.Cosine,
+            TimestepRespacing = $"{Steps}",
+            LearnSigma = p.VarType == ModelVarType.LearnedRange,
+            SigmaSmall = p.VarType == ModelVarType.FixedSmall,
+            PredictXstart = p.MeanType == ModelMeanType.XStart,
+        };
+        StepTable table = new(new GaussianDiffusion(config), sampler, sampler == SamplerKind.Ddim ? 0.7 : 0, classifierScale: 2.5, cfgScale: 1.5);
+        float[] values = table.Values.ToArray();
+        return [Operand.Of("step_table", [Steps, StepTable.Columns], Array.ConvertAll(values, v => (double)v)), Whole("step", [1], step)];
+    }
+
+    private static Operand Whole(string name, Shape shape, params double[] values) => Operand.Of(name, shape, values) with { DType = DType.I32 };
+}
