@@ -1,13 +1,13 @@
+using Kernels.Models;
+
 namespace Kernels.Cli;
 
 /// <summary>The trained pair that comes with the project, and settings under which it shows what it can.</summary>
 internal static class DemoPair
 {
-    public const string Respacing = "50";
-
-    public const double ClassifierScale = 4;
-
     public const int ImagesPerClass = 2;
+
+    public static Preset Settings { get; } = Presets.Find("shapes32");
 
     public static string Diffusion => Path.Combine(AppContext.BaseDirectory, "weights", "shapes32_diffusion.safetensors");
 

@@ -24,6 +24,11 @@ internal sealed class ModelOptions
     private readonly Option<bool?> _learnSigma = Options.Flag("--learn-sigma", "Whether the variance is learned.");
     private readonly Option<bool?> _useScaleShiftNorm = Options.Flag("--use-scale-shift-norm", "Whether the embedding scales and shifts the norms.");
     private readonly Option<bool?> _resblockUpdown = Options.Flag("--resblock-updown", "Whether residual blocks resample.");
+    private readonly Option<bool?> _convResample = Options.Flag("--conv-resample", "Whether resampling layers are convolutions.");
+    private readonly Option<int?> _inChannels = Options.Value<int?>("--in-channels", "Channels of the images; 6 says that a model of 6 input channels is not one for super-resolution.");
+    private readonly Option<int?> _outChannels = Options.Value<int?>("--out-channels", "Channels of the output, or classes of a classifier.");
+    private readonly Option<int?> _numClasses = Options.Value<int?>("--num-classes", "Labels of a class-conditional model, the null label included.");
+    private readonly Option<string?> _pool = Options.Value<string?>("--pool", "Pooling of a classifier that is inspected or converted: adaptive, attention, spatial or spatial_v2.");
     private readonly Option<bool?> _useNewAttentionOrder = Options.Flag("--use-new-attention-order", "Whether q, k and v are split before the heads.");
     private readonly Option<int?> _diffusionSteps = Options.Value<int?>("--diffusion-steps", "Steps of the process that the model was trained on.");
     private readonly Option<string?> _noiseSchedule = Options.Value<string?>("--noise-schedule", "linear or cosine.");
@@ -35,6 +40,7 @@ internal sealed class ModelOptions
     private readonly Option<int?> _classifierDepth = Options.Value<int?>("--classifier-depth", "Residual blocks per level of the classifier.");
     private readonly Option<string?> _classifierAttention = Options.Value<string?>("--classifier-attention-resolutions", "Resolutions in pixels at which the classifier uses attention.");
     private readonly Option<int?> _classifierHeadChannels = Options.Value<int?>("--classifier-num-head-channels", "Channels per attention head of the classifier.");
+    private readonly Option<bool?> _classifierAttentionOrder = Options.Flag("--classifier-use-new-attention-order", "Whether the classifier splits q, k and v before the heads.");
     private readonly Option<bool?> _classifierScaleShift = Options.Flag("--classifier-use-scale-shift-norm", "Whether the embedding scales and shifts the classifier's norms.");
     private readonly Option<bool?> _classifierUpdown = Options.Flag("--classifier-resblock-updown", "Whether the classifier's residual blocks resample.");
     private readonly Option<string?> _classifierPool = Options.Value<string?>("--classifier-pool", "adaptive, attention, spatial or spatial_v2.");
@@ -60,8 +66,8 @@ internal sealed class ModelOptions
         foreach (Option option in new Option[]
         {
             _preset, _imageSize, _numChannels, _numResBlocks, _channelMult, _attentionResolutions, _numHeads, _numHeadsUpsample, _numHeadChannels, _classCond, _learnSigma,
-            _useScaleShiftNorm, _resblockUpdown, _useNewAttentionOrder, _diffusionSteps, _noiseSchedule, TimestepRespacing, _sigmaSmall, _predictXstart, _rescaleTimesteps,
-            _classifierWidth, _classifierDepth, _classifierAttention, _classifierHeadChannels, _classifierScaleShift, _classifierUpdown, _classifierPool,
+            _useScaleShiftNorm, _resblockUpdown, _convResample, _inChannels, _outChannels, _numClasses, _pool, _useNewAttentionOrder, _diffusionSteps, _noiseSchedule, TimestepRespacing, _sigmaSmall, _predictXstart, _rescaleTimesteps,
+            _classifierWidth, _classifierDepth, _classifierAttention, _classifierHeadChannels, _classifierAttentionOrder, _classifierScaleShift, _classifierUpdown, _classifierPool,
         }.Concat(_withoutEffect))
         {
             command.Add(option);
@@ -87,6 +93,11 @@ internal sealed class ModelOptions
         LearnSigma = parsed.GetValue(_learnSigma),
         UseScaleShiftNorm = parsed.GetValue(_useScaleShiftNorm),
         ResblockUpdown = parsed.GetValue(_resblockUpdown),
+        ConvResample = parsed.GetValue(_convResample),
+        InChannels = parsed.GetValue(_inChannels),
+        OutChannels = parsed.GetValue(_outChannels),
+        NumClasses = parsed.GetValue(_numClasses),
+        Pool = parsed.GetValue(_pool),
         UseNewAttentionOrder = parsed.GetValue(_useNewAttentionOrder),
         DiffusionSteps = parsed.GetValue(_diffusionSteps),
         NoiseSchedule = parsed.GetValue(_noiseSchedule) is string schedule ? BetaSchedule.Parse(schedule) : null,
@@ -102,12 +113,14 @@ internal sealed class ModelOptions
     public ModelOverrides ClassifierOverrides(ParseResult parsed) => new()
     {
         FlagPrefix = "--classifier-",
+        Preset = parsed.GetValue(_preset),
         AssumeScriptDefaults = InOriginalSpelling(parsed),
         ImageSize = parsed.GetValue(_imageSize),
         ModelChannels = parsed.GetValue(_classifierWidth),
         NumResBlocks = parsed.GetValue(_classifierDepth),
         AttentionResolutions = List(parsed.GetValue(_classifierAttention), "--classifier-attention-resolutions", ParseInt),
         NumHeadChannels = parsed.GetValue(_classifierHeadChannels),
+        UseNewAttentionOrder = parsed.GetValue(_classifierAttentionOrder),
         UseScaleShiftNorm = parsed.GetValue(_classifierScaleShift),
         ResblockUpdown = parsed.GetValue(_classifierUpdown),
         Pool = parsed.GetValue(_classifierPool),

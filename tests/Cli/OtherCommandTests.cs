@@ -53,6 +53,8 @@ public sealed class OtherCommandTests : IDisposable
         Assert.Contains("1,373,382", run.Output, StringComparison.Ordinal);
         Assert.Contains("channel_mult", run.Output, StringComparison.Ordinal);
         Assert.Contains("GFLOP", run.Output, StringComparison.Ordinal);
+        CliRun unknown = (await CliRun.Of("inspect", Path.Combine(Packs, "checkpoint-zip.pt"))).Expect(ExitCode.Done);
+        Assert.Contains("--num-head-channels", unknown.Output, StringComparison.Ordinal);
         CliRun json = (await CliRun.Of("inspect", Path.Combine(Weights, "shapes32_classifier.safetensors"), "--json")).Expect(ExitCode.Done);
         using JsonDocument document = JsonDocument.Parse(json.Output);
         Assert.Equal("safetensors", document.RootElement.GetProperty("format").GetString());

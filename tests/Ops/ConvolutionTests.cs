@@ -17,6 +17,7 @@ public sealed class ConvolutionTests : OpTests<ConvolutionTests>, IOpCases
         Forward("1x1", [2, 8, 8, 32], 96, 1, bias: true),
         Forward("1x1, residual", [2, 8, 8, 32], 32, 1, bias: true, residual: true),
         Forward("stride 2", [1, 16, 16, 32], 32, 3, stride: 2, bias: true),
+        Forward("up-sampled", [1, 4, 8, 32], 64, 3, bias: true, upsample: true),
 
         // Awkward: odd sizes, one element, no padding, strides that leave columns unread, batch 3.
         Forward("odd", [3, 5, 7, 17], 33, 3, bias: true, residual: true),
@@ -25,6 +26,7 @@ public sealed class ConvolutionTests : OpTests<ConvolutionTests>, IOpCases
         Forward("stride 2, odd", [3, 7, 5, 5], 4, 3, stride: 2, bias: true, residual: true),
         Forward("stride 3, no padding", [1, 9, 10, 3], 7, 2, stride: 3, padding: 0),
         Forward("5x5", [1, 6, 9, 3], 5, 5, bias: true),
+        Forward("odd, up-sampled, residual", [3, 3, 5, 7], 4, 3, residual: true, upsample: true),
         Backward("3x3", [1, 8, 8, 32], 64, 3),
         Backward("3x3, residual", [2, 8, 8, 32], 32, 3, residual: true),
         Backward("1x1", [1, 8, 8, 32], 64, 1),
@@ -58,10 +60,11 @@ public sealed class ConvolutionTests : OpTests<ConvolutionTests>, IOpCases
     ];
 
     private static OpCase Forward(
-        string name, Shape x, int outputs, int kernel, int stride = 1, int? padding = null, bool bias = false, bool residual = false)
+        string name, Shape x, int outputs, int kernel, int stride = 1, int? padding = null, bool bias = false, bool residual = false, bool upsample = false)
     {
-        Convolution op = new(stride, padding ?? kernel / 2, bias, residual);
-        Shape y = [x[0], ((x[1] + (2 * op.Padding) - kernel) / stride) + 1, ((x[2] + (2 * op.Padding) - kernel) / stride) + 1, outputs];
+        Convolution op = new(stride, padding ?? kernel / 2, bias, residual, upsample);
+        int factor = upsample ? 2 : 1;
+        Shape y = [x[0], (((factor * x[1]) + (2 * op.Padding) - kernel) / stride) + 1, (((factor * x[2]) + (2 * op.Padding) - kernel) / stride) + 1, outputs];
         List<Operand> operands = [Operand.Input("x", x), Operand.Weight("weight", [outputs, x[3], kernel, kernel])];
         operands.AddRange(bias ? [Operand.Weight("bias", [outputs])] : []);
         operands.AddRange(residual ? [Operand.Input("residual", y)] : []);

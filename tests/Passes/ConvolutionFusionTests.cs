@@ -43,16 +43,6 @@ public sealed class ConvolutionFusionTests
         AssertEqual(builder.Build(), "conv_upsample", 0);
     }
 
-    [Fact]
-    public void The_form_that_up_samples_has_no_gradient()
-    {
-        GraphBuilder builder = new();
-        Tensor x = builder.Input("x1", [1, 4, 4, 32]);
-        Tensor y = builder.Add("conv", new Convolution(1, 1, Upsample: true), x, builder.Weight("conv.weight", [32, 32, 3, 3]));
-        builder.Output("y", y);
-        Assert.Contains("before fusion", Assert.Throws<GraphException>(() => Gradient.Append(builder.Build(), y, x)).Message, StringComparison.Ordinal);
-    }
-
     private static Graph AssertEqual(Graph graph, string fusion, int times)
     {
         FusionResult result = Fusion.Apply(graph);

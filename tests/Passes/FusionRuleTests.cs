@@ -18,11 +18,11 @@ public sealed class FusionRuleTests
         Assert.Equal(
             [
                 "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = False, SiLU = True }",
-                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = False }",
+                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = False, Upsample = False }",
                 "Activation { Kind = SiLU }",
                 "Linear { Bias = True, Residual = False }",
                 "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = True, SiLU = True }",
-                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = True }",
+                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = True, Upsample = False }",
             ],
             fused.Nodes.Select(n => n.Op.ToString()));
 
@@ -215,5 +215,6 @@ public sealed class FusionRuleTests
         ["group_norm_silu"] = silu,
         ["conv_bias"] = bias,
         ["conv_residual"] = residual,
+        ["conv_upsample"] = 0,
     };
 }

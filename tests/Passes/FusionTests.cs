@@ -17,7 +17,7 @@ public sealed class FusionTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     public void The_rewrites_have_names_and_descriptions()
     {
         Assert.Equal(
-            ["common_subexpression", "group_norm_gradient", "group_norm_scale_shift", "group_norm_silu", "conv_bias", "conv_residual"],
+            ["common_subexpression", "group_norm_gradient", "group_norm_scale_shift", "group_norm_silu", "conv_bias", "conv_residual", "conv_upsample"],
             Fusion.All.Select(f => f.Name));
         Assert.All(Fusion.All, f => Assert.NotEmpty(f.Description));
     }
@@ -27,7 +27,7 @@ public sealed class FusionTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     {
         ConfigurationException e = Assert.Throws<ConfigurationException>(() => Fusion.Apply(new GraphBuilder().Build(), ["conv_bais"]));
         Assert.Equal(
-            "there is no fusion 'conv_bais'; there are all, common_subexpression, group_norm_gradient, group_norm_scale_shift, group_norm_silu, conv_bias, conv_residual",
+            "there is no fusion 'conv_bais'; there are all, common_subexpression, group_norm_gradient, group_norm_scale_shift, group_norm_silu, conv_bias, conv_residual, conv_upsample",
             e.Message);
     }
 

@@ -158,6 +158,18 @@ public sealed class OrdinaryKernelTests
                 Assert.Equal(expected, result[row * 64 + i], 2e-6);
             }
         }
+
+        // Two blocks of 32 queries: each reads its queries once and all keys and values, 256 bytes a row.
+        var counters = run.Counters;
+        Assert.Equal(T * 256 + 2 * 2 * T * 256, counters.GlobalReadBytes);
+        Assert.Equal(3 * T * 256, counters.DistinctReadBytes);
+        Assert.Equal(T * 256, counters.GlobalWrittenBytes);
+        // Every block fills both tiles twice and reads them once per thread; all threads of the warp read the same word, which is no conflict.
+        Assert.Equal(2 * 2 * (2 * 32 * 256) + (long)T * T * 2 * 256, counters.SharedBytes);
+        Assert.Equal(0, counters.SharedExtraWavefronts);
+        Assert.Equal(2 * 2 * 2, counters.Barriers);
+        // Per query and key: 64 multiply-adds, two differences, two exponentials of a product and ex2 each, one multiply-add, 64 products and 64 multiply-adds; per query 64 scalings and 64 divisions.
+        Assert.Equal((long)T * T * (128 + 2 + 4 + 2 + 64 + 128) + T * 128, counters.Flops);
     }
 
     [Fact]
@@ -170,6 +182,13 @@ public sealed class OrdinaryKernelTests
         run.Launch("async_pipeline", Blocks, 128, Arguments.Add(run.Put(x)).Add(y).Add(Tiles));
         Assert.Equal(x.Select(value => 2 * value), run.Get<float>(y, x.Length));
         Assert.Equal(x.Length * 4, run.Counters.GlobalWrittenBytes);
+        Assert.Equal(x.Length * 4, run.Counters.GlobalReadBytes);
+        Assert.Equal(1.0, run.Counters.CoalescingEfficiency);
+        // Copied in and read once; 16-byte accesses in a row are free of conflicts, forward and backward.
+        Assert.Equal(2 * x.Length * 4, run.Counters.SharedBytes);
+        Assert.Equal(0, run.Counters.SharedExtraWavefronts);
+        Assert.Equal(Blocks * 4 * Tiles, run.Counters.Barriers);
+        Assert.Equal(x.Length, run.Counters.Flops);
     }
 
     [Fact]

@@ -87,8 +87,14 @@ internal static class ReferenceInterpreter
 
     private static double[] Plus(double[] y, double[]? residual) => residual is null ? y : Reference.Add(y, residual);
 
-    private static double[] Convolve(Convolution op, Shape[] s, double[] x, double[] w, double[]? bias) =>
-        Reference.Convolution(x, s[0][0], s[0][1], s[0][2], s[0][3], w, bias, s[1][0], s[1][2], s[1][3], op.Stride, op.Padding);
+    private static double[] Convolve(Convolution op, Shape[] s, double[] x, double[] w, double[]? bias)
+    {
+        (int n, int height, int width, int channels) = (s[0][0], s[0][1], s[0][2], s[0][3]);
+        return op.Upsample
+            ? Reference.Convolution(
+                Reference.Upsample(x, n, height, width, channels), n, 2 * height, 2 * width, channels, w, bias, s[1][0], s[1][2], s[1][3], op.Stride, op.Padding)
+            : Reference.Convolution(x, n, height, width, channels, w, bias, s[1][0], s[1][2], s[1][3], op.Stride, op.Padding);
+    }
 
     private static double[] ConvolveBack(ConvolutionGradient op, Shape[] s, double[] dy, double[] w) =>
         Reference.ConvolutionDataGradient(dy, s[0][0], op.Height, op.Width, s[1][1], w, s[1][0], s[1][2], s[1][3], op.Stride, op.Padding);

@@ -29,8 +29,8 @@ internal static class ConvertCommand
                 throw new ConfigurationException($"{path}: the file to write must end in .safetensors");
             }
 
-            using LoadedModel model = ModelLoader.Load(parsed.GetValue(source)!, models.DiffusionOverrides(parsed), parsed.GetValue(key));
-            Dictionary<string, string> metadata = Metadata(model, parsed.GetValue(classNames), parsed.GetValue(nullLabel));
+            using LoadedModel model = ModelLoader.Load(parsed.GetValue(source)!, models.DiffusionOverrides(parsed) with { NullLabel = parsed.GetValue(nullLabel) }, parsed.GetValue(key));
+            Dictionary<string, string> metadata = Metadata(model, parsed.GetValue(classNames));
             DType? type = parsed.GetValue(dtype) switch
             {
                 "f32" => DType.F32,
@@ -46,23 +46,14 @@ internal static class ConvertCommand
         return command;
     }
 
-    private static Dictionary<string, string> Metadata(LoadedModel model, string? classNames, int? nullLabel)
+    private static Dictionary<string, string> Metadata(LoadedModel model, string? classNames)
     {
-        Dictionary<string, string> metadata = new() { ["format"] = "pt", ["config"] = ModelConfigJson.Write(model.Model.Config) };
-        if (model.Process is not null)
+        Dictionary<string, string> metadata = ModelMetadata.Of(model);
+        metadata.Add("format", "pt");
+        if (classNames is not null)
         {
-            metadata["diffusion"] = model.Process.ToJson();
-        }
-
-        IReadOnlyList<string>? names = classNames?.Split(',', StringSplitOptions.TrimEntries) ?? model.ClassNames;
-        if (names is not null)
-        {
-            metadata["class_names"] = $"[{string.Join(",", names.Select(n => $"\"{JsonEncodedText.Encode(n)}\""))}]";
-        }
-
-        if ((nullLabel ?? model.NullLabel) is int label)
-        {
-            metadata["null_label"] = label.ToString(System.Globalization.CultureInfo.InvariantCulture);
+            IEnumerable<string> names = classNames.Split(',', StringSplitOptions.TrimEntries).Select(n => $"\"{JsonEncodedText.Encode(n)}\"");
+            metadata[ModelMetadata.ClassNamesKey] = $"[{string.Join(",", names)}]";
         }
 
         return metadata;

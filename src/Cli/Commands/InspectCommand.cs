@@ -22,7 +22,7 @@ internal static class InspectCommand
         models.AddTo(command);
         command.SetAction(parsed =>
         {
-            using LoadedModel model = ModelLoader.Load(parsed.GetValue(file)!, models.DiffusionOverrides(parsed), parsed.GetValue(key));
+            using LoadedModel model = ModelLoader.Inspect(parsed.GetValue(file)!, models.DiffusionOverrides(parsed), parsed.GetValue(key));
             Facts facts = Facts.Of(model);
             if (parsed.GetValue(json))
             {
@@ -53,7 +53,8 @@ internal static class InspectCommand
         configuration.AddColumns("setting", "value", "known from");
         foreach (ConfigurationValue value in model.Provenance)
         {
-            configuration.AddRow(new Text(value.Name), new Text(value.Value), new Text(value.Source));
+            string source = model.Missing.FirstOrDefault(m => m.Name == value.Name) is MissingSetting missing ? $"unknown; say {missing.Remedy}" : value.Source;
+            configuration.AddRow(new Text(value.Name), new Text(value.Value), new Text(source));
         }
 
         console.Write(configuration);
@@ -81,7 +82,11 @@ internal static class InspectCommand
             json.WriteString("file", model.Checkpoint.File);
             json.WriteString("format", model.Checkpoint.Format);
             json.WriteNumber("parameters", facts.Parameters);
-            json.WriteNumber("flops_per_image", facts.Forward.Flops);
+            if (facts.Forward is Cost forward)
+            {
+                json.WriteNumber("flops_per_image", forward.Flops);
+            }
+
             if (facts.WithGradient is Cost gradient)
             {
                 json.WriteNumber("flops_per_image_with_gradient", gradient.Flops);
@@ -95,6 +100,13 @@ internal static class InspectCommand
                 json.WriteString("value", value.Value);
                 json.WriteString("source", value.Source);
                 json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
+            json.WriteStartArray("missing");
+            foreach (MissingSetting missing in model.Missing)
+            {
+                json.WriteStringValue(missing.Name);
             }
 
             json.WriteEndArray();
@@ -122,24 +134,24 @@ internal static class InspectCommand
     }
 
     /// <summary>Numbers about a checkpoint.</summary>
-    private sealed record Facts(long Parameters, string Types, Cost Forward, Cost? WithGradient)
+    private sealed record Facts(long Parameters, string Types, Cost? Forward, Cost? WithGradient)
     {
-        public string Work => WithGradient is Cost gradient
-            ? string.Create(CultureInfo.InvariantCulture, $"{Forward.Flops / 1e9:0.###} GFLOP forward, {gradient.Flops / 1e9:0.###} GFLOP with its gradient")
-            : string.Create(CultureInfo.InvariantCulture, $"{Forward.Flops / 1e9:0.###} GFLOP");
+        public string Work => (Forward, WithGradient) switch
+        {
+            (null, _) => "not known without the size of the images",
+            (Cost forward, null) => string.Create(CultureInfo.InvariantCulture, $"{forward.Flops / 1e9:0.###} GFLOP"),
+            (Cost forward, Cost gradient) => string.Create(
+                CultureInfo.InvariantCulture, $"{forward.Flops / 1e9:0.###} GFLOP forward, {gradient.Flops / 1e9:0.###} GFLOP with its gradient"),
+        };
 
         public static Facts Of(LoadedModel model)
         {
             ModelConfig config = model.Model.Config;
             int size = config.ImageSize;
-            bool encoder = config.Kind == ModelKind.Encoder;
-            Graph graph = encoder ? ModelGraphs.Classifier(config, 1, size, size, 1) : ModelGraphs.UNet(config, 1, size, size, config.Kind == ModelKind.SuperRes ? (size / 4, size / 4) : null);
-            Cost forward = encoder ? ForwardCost(graph) : graph.Cost;
+            bool sized = model.Missing.All(m => m.Name != "image_size");
+            Cost? gradient = sized && config.Kind == ModelKind.Encoder ? ModelGraphs.Classifier(config, 1, size, size, 1).Cost : null;
             IEnumerable<string> types = model.Checkpoint.Tensors.Values.GroupBy(t => t.DType).Select(g => $"{g.Count()} {g.Key.ToString().ToLowerInvariant()}");
-            return new Facts(model.Checkpoint.Tensors.Values.Sum(t => (long)t.Shape.Elements), string.Join(", ", types), forward, encoder ? graph.Cost : null);
+            return new Facts(model.Checkpoint.Tensors.Values.Sum(t => (long)t.Shape.Elements), string.Join(", ", types), sized ? ModelCost.PerImage(config) : null, gradient);
         }
-
-        private static Cost ForwardCost(Graph graph) =>
-            new Graph(graph.Nodes, graph.Inputs, new Dictionary<string, Tensor> { ["logits"] = graph.Output("logits") }).Pruned().Cost;
     }
 }

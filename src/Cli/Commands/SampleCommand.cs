@@ -39,11 +39,11 @@ internal static class SampleCommand
             throw new ConfigurationException("--classifier needs --diffusion: a classifier steers a diffusion model of its own image size");
         }
 
-        string? respacing = options.RespacingOf(parsed, parsed.GetValue(models.TimestepRespacing)) ?? (demo ? DemoPair.Respacing : null);
+        string? respacing = options.RespacingOf(parsed, parsed.GetValue(models.TimestepRespacing)) ?? (demo ? DemoPair.Settings.TimestepRespacing : null);
         using LoadedModel diffusion = ModelLoader.Load(
             parsed.GetValue(options.Diffusion) ?? DemoPair.Diffusion, models.DiffusionOverrides(parsed) with { TimestepRespacing = respacing }, parsed.GetValue(options.Key));
         string? classifierPath = parsed.GetValue(options.Classifier) ?? (demo ? DemoPair.Classifier : null);
-        double scale = parsed.GetValue(options.ClassifierScale) ?? (demo ? DemoPair.ClassifierScale : classifierPath is null ? 0 : 1);
+        double scale = parsed.GetValue(options.ClassifierScale) ?? (demo ? DemoPair.Settings.ClassifierScale!.Value : classifierPath is null ? 0 : 1);
         using LoadedModel? classifier = classifierPath is null || scale == 0 ? null : ModelLoader.Load(classifierPath, models.ClassifierOverrides(parsed), expected: ModelKind.Encoder);
         SamplerSettings settings = new()
         {
@@ -55,12 +55,7 @@ internal static class SampleCommand
             NullLabel = parsed.GetValue(options.NullLabel) ?? diffusion.NullLabel,
             Unconditional = parsed.GetValue(options.Unconditional) ?? false,
         };
-        if (classifier is not null && classifier.Model.Config.ImageSize != diffusion.Model.Config.ImageSize)
-        {
-            throw new ConfigurationException(
-                $"the classifier is for images of {classifier.Model.Config.ImageSize}x{classifier.Model.Config.ImageSize}, the diffusion model makes {diffusion.Model.Config.ImageSize}x{diffusion.Model.Config.ImageSize}");
-        }
-
+        CheckSize(diffusion, classifier);
         using Backend backend = device.Open(parsed);
         using DiffusionSampler sampler = new(
             backend,
@@ -71,6 +66,24 @@ internal static class SampleCommand
             disabledFusions: device.DisabledFusions(parsed));
         Job job = Job.Create(parsed, options, diffusion, classifier, settings, demo);
         return Sample(console, job, sampler, backend, diffusion.Model.Config.InChannels, cancellationToken);
+    }
+
+    // What a classifier without attention pooling was trained on is not in its weights, and then any size that it can halve will do.
+    private static void CheckSize(LoadedModel diffusion, LoadedModel? classifier)
+    {
+        if (classifier is null)
+        {
+            return;
+        }
+
+        int size = diffusion.Model.Config.ImageSize;
+        int other = classifier.Model.Config.ImageSize;
+        if (other != size && classifier.Provenance.Any(v => v.Name == "image_size" && v.Source != "default"))
+        {
+            throw new ConfigurationException($"the classifier is for images of {other}x{other}, the diffusion model makes {size}x{size}");
+        }
+
+        classifier.Model.Config.ValidateSize(size, size);
     }
 
     private static int Sample(CliConsole console, Job job, DiffusionSampler sampler, Backend backend, int channels, CancellationToken cancellationToken)

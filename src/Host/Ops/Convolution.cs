@@ -66,14 +66,11 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
 
         Tensor dy = scope.Of(node.Output)!;
         Tensor x = node.Inputs[0];
-        if (Upsample)
-        {
-            throw new GraphException($"Convolution '{node.Name}': the form that up-samples has no gradient; differentiate before fusion");
-        }
-
         if (scope.Wants(x))
         {
-            scope.Accumulate(x, scope.Emit(new ConvolutionGradient(Stride, Padding, x.Shape[1], x.Shape[2]), dy, node.Inputs[1]));
+            int factor = Upsample ? 2 : 1;
+            Tensor dx = scope.Emit(new ConvolutionGradient(Stride, Padding, factor * x.Shape[1], factor * x.Shape[2]), dy, node.Inputs[1]);
+            scope.Accumulate(x, Upsample ? scope.Emit(new Pool2x(1), dx) : dx);
         }
 
         if (Residual)

@@ -3,7 +3,8 @@ namespace Kernels.Passes;
 /// <summary>Gives every tensor but the weights a place in one arena, so that tensors that are never alive together share bytes.</summary>
 /// <remarks>
 /// Views share their source's storage; an op that declares it may write over a dying input of the same size; a graph's updates are laid onto the inputs they
-/// replace. What is left is placed largest first, each into the tightest gap that is free during its life (Pisarchyk and Lee 2020, "greedy by size").
+/// replace. What is left is placed one after the other, each into the tightest gap that is free during its life (Pisarchyk and Lee 2020, "greedy by size"),
+/// in several orders, of which the tightest wins.
 /// Inputs and outputs keep their bytes for the whole run, so that a caller can write before and read after it.
 /// </remarks>
 public static class MemoryPlanner
@@ -19,14 +20,22 @@ public static class MemoryPlanner
     {
         ArgumentNullException.ThrowIfNull(graph);
         (Dictionary<Tensor, Storage> storages, int inPlace) = AssignStorage(graph, reuseInPlace);
+        Storage[] all = [.. storages.Values.Distinct()];
         List<Storage> placed = [];
-        foreach (Storage storage in storages.Values.Distinct().OrderByDescending(s => s.Bytes).ThenBy(s => s.First))
+        long arena = all.Length == 0 ? 0 : long.MaxValue;
+        foreach (IEnumerable<Storage> order in all.Length == 0 ? [] : Orders(all))
         {
-            storage.Offset = FindGap(placed, storage);
-            placed.Add(storage);
+            (List<Storage> attempt, long size) = Place(order);
+            if (size < arena)
+            {
+                (placed, arena) = (attempt, size);
+                foreach (Storage storage in placed)
+                {
+                    storage.Offset = storage.Candidate;
+                }
+            }
         }
 
-        long arena = placed.Count == 0 ? 0 : placed.Max(s => s.Offset + s.Bytes);
         long leastPossible = 0;
         for (int i = -1; i <= graph.Nodes.Count; i++)
         {
@@ -131,20 +140,51 @@ public static class MemoryPlanner
 
     private static long Align(long bytes) => (bytes + Alignment - 1) / Alignment * Alignment;
 
+    // No single order is best for every graph, and placing is cheap beside everything that follows: the tightest result is kept.
+    private static IEnumerable<IEnumerable<Storage>> Orders(Storage[] all)
+    {
+        yield return all.OrderByDescending(s => s.Bytes).ThenBy(s => s.First);
+        yield return all.OrderByDescending(s => s.Bytes).ThenByDescending(s => s.Last - s.First).ThenBy(s => s.First);
+        yield return all.OrderByDescending(s => s.Bytes * (s.Last - s.First + 1.0)).ThenBy(s => s.First);
+        yield return all.OrderByDescending(s => s.Last - s.First).ThenByDescending(s => s.Bytes).ThenBy(s => s.First);
+        yield return all.OrderBy(s => s.First).ThenByDescending(s => s.Last).ThenByDescending(s => s.Bytes);
+        yield return all.OrderByDescending(s => s.Last).ThenByDescending(s => s.Bytes).ThenBy(s => s.First);
+
+        // Those that are alive where the most is alive first: they alone decide the least possible size, and the rest fits around them.
+        int peak = Enumerable.Range(-1, all.Max(s => s.Last) + 2)
+            .MaxBy(i => all.Where(s => s.First <= i && i <= s.Last).Sum(s => s.Bytes));
+        yield return all.OrderBy(s => s.First <= peak && peak <= s.Last ? 0 : 1).ThenByDescending(s => s.Last - s.First).ThenByDescending(s => s.Bytes).ThenBy(s => s.First);
+        yield return all.OrderBy(s => s.First <= peak && peak <= s.Last ? 0 : 1).ThenBy(s => s.First).ThenByDescending(s => s.Bytes);
+    }
+
+    private static (List<Storage> Placed, long Size) Place(IEnumerable<Storage> order)
+    {
+        List<Storage> placed = [];
+        long size = 0;
+        foreach (Storage storage in order)
+        {
+            storage.Candidate = FindGap(placed, storage);
+            size = Math.Max(size, storage.Candidate + storage.Bytes);
+            placed.Add(storage);
+        }
+
+        return (placed, size);
+    }
+
     private static long FindGap(List<Storage> placed, Storage storage)
     {
         long best = -1;
         long bestSize = long.MaxValue;
         long end = 0;
-        foreach (Storage other in placed.Where(o => o.First <= storage.Last && storage.First <= o.Last).OrderBy(o => o.Offset))
+        foreach (Storage other in placed.Where(o => o.First <= storage.Last && storage.First <= o.Last).OrderBy(o => o.Candidate))
         {
-            long gap = other.Offset - end;
+            long gap = other.Candidate - end;
             if (gap >= storage.Bytes && gap < bestSize)
             {
                 (best, bestSize) = (end, gap);
             }
 
-            end = Math.Max(end, other.Offset + other.Bytes);
+            end = Math.Max(end, other.Candidate + other.Bytes);
         }
 
         return best >= 0 ? best : end;
@@ -163,6 +203,9 @@ public static class MemoryPlanner
         public bool Held { get; set; }
 
         public long Offset { get; set; }
+
+        /// <summary>The offset in the placement that is being tried.</summary>
+        public long Candidate { get; set; }
     }
 }
 

@@ -12,7 +12,7 @@ internal static class Races
     internal static void JoinWarp(Warp warp) => warp.Block.Races?.Tick(warp.Number);
 
     /// <summary>A fence beyond the block, or acquire and release semantics of an access.</summary>
-    internal static void Fence(Warp warp, uint mask)
+    internal static void Fence(Warp warp)
     {
         warp.Block.Races?.Fence(warp.Number);
         warp.Block.Launch.GlobalRaces.Fence(warp.Block.Number);
@@ -24,7 +24,7 @@ internal static class Races
         if (mask == 0 || !warp.Block.Launch.Checks.HasFlag(Checks.Races))
             return;
         if (acquires || releases)
-            Fence(warp, mask);
+            Fence(warp);
         warp.Block.Launch.GlobalRaces.Atomic(warp.Block.Number);
     }
 }

@@ -59,7 +59,9 @@ internal sealed class Fence(bool beyondBlock) : Instruction
     internal override void Execute(Warp warp, uint mask)
     {
         if (beyondBlock)
-            Races.Fence(warp, mask);
+            Races.Fence(warp);
+        else
+            warp.Block.Races?.Fence(warp.Number);
     }
 }
 
