@@ -163,6 +163,30 @@ public sealed class FusionRuleTests
     }
 
     [Fact]
+    public void What_is_updated_is_not_read_later_than_before()
+    {
+        // y + x updates x: a layer that reads x itself cannot add it, and one that is added after the update cannot wait for that.
+        Tensor x = _builder.Input("x", [2, 3]), w = _builder.Weight("w", [3, 3]);
+        Tensor y = _builder.Add("y", new Linear(), x, w);
+        Tensor view = _builder.Add("view", new Reshape([3, 2]), x), z = _builder.Add("z", new Linear(), view, _builder.Weight("v", [4, 2]));
+        _builder.Output("x_next", _builder.Add("x_next", new Add(), x, y), updates: x);
+        _builder.Output("late", _builder.Add("late", new Add(), z, _builder.Input("r", [3, 4])));
+        FusionResult result = Fusion.Apply(_builder.Build());
+        Assert.Equal(0, result.Applied["conv_residual"]);
+        ArenaSimulation.Check(result.Graph, MemoryPlanner.Plan(result.Graph));
+    }
+
+    [Fact]
+    public void An_update_may_be_a_residual()
+    {
+        Tensor x = _builder.Input("x", [2, 3]), y = _builder.Add("y", new Linear(), _builder.Input("h", [2, 3]), _builder.Weight("w", [3, 3]));
+        _builder.Output("x_next", _builder.Add("x_next", new Add(), x, y), updates: x);
+        FusionResult result = Fusion.Apply(_builder.Build());
+        Assert.Equal(1, result.Applied["conv_residual"]);
+        ArenaSimulation.Check(result.Graph, MemoryPlanner.Plan(result.Graph));
+    }
+
+    [Fact]
     public void A_norm_whose_statistics_are_wanted_early_stays_where_it_is()
     {
         Tensor x = _builder.Input("x", [2, 4, 32]);
@@ -170,6 +194,26 @@ public sealed class FusionRuleTests
         _builder.Output("statistics", _builder.Add("early", new Activation(ActivationKind.ReLU), norm.Outputs[1]));
         _builder.Output("y", _builder.Add("late", new Activation(ActivationKind.SiLU), norm.Output));
         Assert.Equal(0, Fusion.Apply(_builder.Build()).Applied["group_norm_silu"]);
+    }
+
+    [Fact]
+    public void A_norm_takes_over_the_gradient_of_its_own_SiLU_only()
+    {
+        Tensor x = _builder.Input("x", [2, 4, 32]), dy = _builder.Input("dy", [2, 4, 32]), modulation = _builder.Input("modulation", [2, 64]);
+        Node norm = Norm(x);
+        Tensor own = _builder.Add("own", new ActivationGradient(ActivationKind.SiLU), dy, norm.Output);
+        Tensor other = _builder.Add("other", new ActivationGradient(ActivationKind.SiLU), dy, x);
+        Tensor scaled = _builder.Add("scaled", new ScaleShiftGradient(), _builder.Add("unscaled", new ActivationGradient(ActivationKind.SiLU), dy, norm.Output), modulation);
+        foreach (Tensor gradient in new[] { own, other, scaled })
+        {
+            _builder.Output($"d{gradient.Name}", _builder.Add($"d{gradient.Name}", new GroupNormGradient(32), gradient, x, norm.Outputs[1], norm.Inputs[1]));
+        }
+
+        // Of the third, the scale is taken over and the SiLU is not: it was taken of the norm before scale and shift.
+        Graph fused = Fusion.Apply(_builder.Build(), ["common_subexpression"]).Graph;
+        Assert.Equal(
+            [(false, true), (false, false), (true, false)],
+            fused.Nodes.Select(n => n.Op).OfType<GroupNormGradient>().Select(op => (op.ScaleShift, op.SiLU)));
     }
 
     [Fact]

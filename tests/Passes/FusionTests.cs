@@ -62,9 +62,9 @@ public sealed class FusionTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     }
 
     [Fact]
-    public void Any_graph_gives_the_same_fused_in_exact_arithmetic() => RandomGraphs.Check(program =>
+    public void Any_graph_and_its_gradient_give_the_same_fused_in_exact_arithmetic() => RandomGraphs.Check(program =>
     {
-        Graph graph = RandomGraphs.Build(program);
+        Graph graph = RandomGraphs.WithGradient(RandomGraphs.Build(program));
         Dictionary<string, double[]> values = RandomGraphs.Values(graph);
         Dictionary<Tensor, double[]> expected = ReferenceInterpreter.Run(graph, values);
         foreach (string[] disabled in new[] { Array.Empty<string>(), ["common_subexpression"], [Fusion.All[program[0] % Fusion.All.Count].Name] })
@@ -76,7 +76,9 @@ public sealed class FusionTests(CpuFixture cpu) : IClassFixture<CpuFixture>
             {
                 double[] y = expected[graph.Outputs[name]];
                 double error = Math.Sqrt(y.Zip(actual[tensor], (a, b) => (a - b) * (a - b)).Sum());
-                Assert.True(error <= 1e-12 * (1 + Math.Sqrt(y.Sum(v => v * v))), $"{name} is off by {error}");
+
+                // Sums are taken in another order, and the norm of a constant enlarges that rounding 1 / sqrt(epsilon) = 316 times, one norm after the other.
+                Assert.True(error <= 1e-7 * (1 + Math.Sqrt(y.Sum(v => v * v))), $"{name} is off by {error}");
             }
         }
     });

@@ -86,16 +86,9 @@ public sealed class GradientTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     public void The_rules_hold_for_any_graph() => RandomGraphs.Check(program =>
     {
         Graph forward = RandomGraphs.Build(program, updates: false);
-        Tensor x = forward.Input("x");
-        HashSet<Tensor> reached = [x];
-        foreach (Node node in forward.Nodes.Where(n => n.Inputs.Any(reached.Contains)))
-        {
-            reached.Add(node.Output);
-        }
-
-        Tensor y = forward.Nodes.Select(n => n.Output).LastOrDefault(reached.Contains) ?? x;
+        Tensor y = RandomGraphs.LastThatReadsX(forward);
         Dictionary<string, double[]> values = RandomGraphs.Values(forward);
-        Graph graph = Gradient.Append(forward, y, x);
+        Graph graph = Gradient.Append(forward, y, forward.Input("x"));
         double[] exact = ReferenceInterpreter.Run(graph, values)[graph.Output("gradient")];
         double[] direction = TestModels.Normals(new Random(3), exact.Length);
         double[] differences = [.. new[] { 1e-5, 1e-6 }.Select(step => (Value(step) - Value(-step)) / (2 * step))];

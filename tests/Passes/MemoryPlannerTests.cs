@@ -46,7 +46,7 @@ public sealed class MemoryPlannerTests
     [Fact]
     public void The_arena_of_any_graph_is_sound() => RandomGraphs.Check(program =>
     {
-        Graph graph = RandomGraphs.Build(program);
+        Graph graph = RandomGraphs.WithGradient(RandomGraphs.Build(program));
         foreach (bool reuse in new[] { true, false })
         {
             MemoryPlan plan = MemoryPlanner.Plan(graph, reuse);

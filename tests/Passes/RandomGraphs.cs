@@ -1,6 +1,7 @@
 using FsCheck;
 using FsCheck.Fluent;
 using Kernels.Ops;
+using Kernels.Passes;
 using Kernels.Tests.Support;
 
 namespace Kernels.Tests.Passes;
@@ -68,6 +69,23 @@ internal sealed class RandomGraphs
 
         return random._builder.Build();
     }
+
+    /// <summary>The last value that depends on x; x itself if there is none.</summary>
+    public static Tensor LastThatReadsX(Graph graph)
+    {
+        Tensor last = graph.Input("x");
+        HashSet<Tensor> reached = [last];
+        foreach (Node node in graph.Nodes.Where(n => n.Inputs.Any(reached.Contains) && !graph.Updates.ContainsKey(n.Output)))
+        {
+            reached.Add(last = node.Output);
+        }
+
+        return last;
+    }
+
+    /// <summary>The graph with the gradient of its last value, where that does not read an x that is written over by then.</summary>
+    public static Graph WithGradient(Graph graph) =>
+        graph.Updates.Count > 0 ? graph : Gradient.Append(graph, LastThatReadsX(graph), graph.Input("x"));
 
     private void Emit(int kind, int choice)
     {

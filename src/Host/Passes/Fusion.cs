@@ -68,7 +68,7 @@ public static class Fusion
             foreach (Node node in graph.Nodes)
             {
                 FusionMatch? match = rule.Match(graph, node);
-                if (match is null || match.Absorbed.Any(consumed.Contains))
+                if (match is null || match.Absorbed.Any(consumed.Contains) || graph.Postpones(match, node))
                 {
                     nodes.Add(node);
                     continue;
@@ -154,4 +154,24 @@ internal static class FusionQueries
         && !graph.Outputs.Values.Contains(tensor)
             ? node
             : null;
+
+    /// <summary>
+    /// Whether an absorbed node would read an input only where the last node stands, and by then the input's update has been written over it, or is just being written.
+    /// </summary>
+    public static bool Postpones(this Graph graph, FusionMatch match, Node last) =>
+        graph.Updates.Any(u =>
+            graph.Producer(u.Key) is Node update
+            && graph.IndexOf(update) <= graph.IndexOf(last)
+            && match.Absorbed.Any(a => a.Inputs.Any(t => graph.Source(t) == u.Value)));
+
+    /// <summary>The tensor that a view, or a view of a view, shows; a tensor that is no view is its own.</summary>
+    private static Tensor Source(this Graph graph, Tensor tensor)
+    {
+        while (graph.Producer(tensor) is { Op.IsView: true } view)
+        {
+            tensor = view.Inputs[0];
+        }
+
+        return tensor;
+    }
 }
