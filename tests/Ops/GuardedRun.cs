@@ -129,10 +129,8 @@ internal static class GuardedRun
             owned.AsSpan((int)offset, (int)tensor.Bytes).Fill(true);
         }
 
-        for (int i = 0; i < arena.Length; i++)
-        {
-            Assert.True(owned[i] || arena[i] == Poison, $"{what}: byte {i} of the arena, which belongs to no tensor, was written");
-        }
+        int written = Enumerable.Range(0, arena.Length).FirstOrDefault(i => !owned[i] && arena[i] != Poison, -1);
+        Assert.True(written < 0, $"{what}: byte {written} of the arena, which belongs to no tensor, was written");
     }
 
     private static ReadOnlySpan<byte> Bytes(Plan plan, byte[] arena, Tensor tensor) => arena.AsSpan((int)plan.Memory.Offsets[tensor], (int)tensor.Bytes);

@@ -190,7 +190,7 @@ public sealed class DiffusionSampler : IDisposable
     {
         if (values is not null && values.Length != elements)
         {
-            throw new ConfigurationException(string.Create(CultureInfo.InvariantCulture, $"{what} have {values.Length} elements; {elements} are needed"));
+            throw new ConfigurationException(string.Create(CultureInfo.InvariantCulture, $"{what}: {values.Length} elements were given, {elements} are needed"));
         }
     }
 

@@ -22,6 +22,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
     private readonly WorkerScratch _scratch;
     private readonly Epilogue _epilogue;
     private readonly bool _byRows;
+    private readonly nint _tableFloats;
     private readonly Part[] _parts;
 
     public DirectConvolution(
@@ -34,12 +35,11 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         _epilogue = epilogue;
         _byRows = c1 + c2 < RowsBelow && weights.Taps > 1 && geometry.Phases is [{ Runs: [{ First: 0, WeightStep: 1 }] }];
         _parts = Split(geometry, weights);
-        scratch.Reserve(TableFloats + (_byRows ? BlockPixels * CopyFloats : 0));
+        _tableFloats = WorkerScratch.Align((nint)BlockPixels * geometry.Phases.Max(PointersOf) * (sizeof(float*) / sizeof(float)));
+        scratch.Reserve(_tableFloats + (_byRows ? BlockPixels * CopyFloats : 0));
     }
 
     public override int Parts => _parts.Length;
-
-    private nint TableFloats => WorkerScratch.Align((nint)BlockPixels * _geometry.Phases.Max(PointersOf) * (sizeof(float*) / sizeof(float)));
 
     private nint CopyFloats => (nint)_weights.Taps * _weights.Inputs;
 
@@ -48,7 +48,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         ref Part p = ref _parts[part];
         ConvolutionGeometry.Phase phase = _geometry.Phases[p.Phase];
         float** table = (float**)_scratch.Of(worker);
-        float* copies = (float*)table + TableFloats;
+        float* copies = (float*)table + _tableFloats;
         int* outputRows = stackalloc int[BlockPixels];
         for (int first = p.FirstPixel; first < p.EndPixel; first += BlockPixels)
         {

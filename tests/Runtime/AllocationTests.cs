@@ -1,0 +1,91 @@
+using Kernels.Backends.Cpu;
+using Kernels.Diffusion;
+using Kernels.Passes;
+using Kernels.Runtime;
+using Kernels.Tests.Support;
+using Xunit;
+
+namespace Kernels.Tests.Runtime;
+
+/// <summary>Runs alone: what other tests allocate meanwhile would be counted too.</summary>
+[CollectionDefinition(nameof(AllocationTests), DisableParallelization = true)]
+public sealed class AllocationCollection;
+
+/// <summary>The host allocates nothing per step.</summary>
+[Collection(nameof(AllocationTests))]
+public sealed class AllocationTests
+{
+    private const int Steps = 4;
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void A_guided_step_allocates_nothing_on_any_thread(int threads)
+    {
+        Graph graph = Fusion.Apply(DemoPair.GuidedStep(1)).Graph;
+        Weights weights = Weights.Combine([(GuidedStep.DiffusionPrefix, DemoPair.Diffusion.Weights), (GuidedStep.ClassifierPrefix, DemoPair.Classifier.Weights)]);
+        StepTable table = new(new GaussianDiffusion(DemoPair.Process($"{Steps}")), SamplerKind.Ddpm, classifierScale: 4);
+        using CpuBackend backend = new(threads);
+        using Executor executor = backend.Compile(Plan.Create(graph), weights);
+        executor.Write("step_table", table.Values);
+        executor.Write("image_index", [0, 0]);
+        float[] x = new float[32 * 32 * 3], labels = new float[1];
+        int[] zero = [0];
+        NoAllocation(() =>
+        {
+            executor.Write("step", zero);
+            executor.Write("x", x);
+            for (int i = 0; i < Steps; i++)
+            {
+                executor.Run();
+                executor.Read("pred_xstart", x);
+            }
+        });
+    }
+
+    [Fact]
+    public void A_step_of_the_sampler_allocates_nothing()
+    {
+        using CpuBackend backend = new(2);
+        using DiffusionSampler sampler = new(
+            backend, DemoPair.Diffusion, DemoPair.Process("8"), null, new SamplerSettings { Sampler = SamplerKind.Ddim, Eta = 1 });
+        float[] noise = new float[8 * sampler.ImageElements], x = new float[sampler.ImageElements];
+        SampleBatch batch = new() { Count = 1, Labels = [3], StepNoise = noise };
+        long[] before = new long[8];
+        sampler.Sample(batch);
+
+        // From the callback of one step to that of the next lies one step, with its noise handed over and its result read; the least of several tries,
+        // because the runtime's own threads may allocate at any time, but do not always.
+        long least = long.MaxValue;
+        for (int k = 0; k < 5; k++)
+        {
+            sampler.Sample(batch, result =>
+            {
+                result.ReadX(x);
+                before[result.Step] = GC.GetTotalAllocatedBytes(precise: true);
+            });
+            for (int step = 2; step < before.Length; step++)
+            {
+                least = Math.Min(least, before[step] - before[step - 1]);
+            }
+        }
+
+        Assert.Equal(0, least);
+    }
+
+    private static void NoAllocation(Action steps)
+    {
+        steps();
+        steps();
+        long leastHere = long.MaxValue, leastAnywhere = long.MaxValue;
+        for (int k = 0; k < 5; k++)
+        {
+            long anywhere = GC.GetTotalAllocatedBytes(precise: true), here = GC.GetAllocatedBytesForCurrentThread();
+            steps();
+            leastHere = Math.Min(leastHere, GC.GetAllocatedBytesForCurrentThread() - here);
+            leastAnywhere = Math.Min(leastAnywhere, GC.GetTotalAllocatedBytes(precise: true) - anywhere);
+        }
+
+        Assert.Equal((0, 0), (leastHere, leastAnywhere));
+    }
+}
