@@ -16,6 +16,9 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
     // With fewer channels than this a row of the filter is one stretch of terms: loops of three would be all overhead.
     private const int RowsBelow = 9;
 
+    // Terms after which a sum starts anew and is added to what came before: rounding grows with the length of a sum.
+    private const int LongestSum = 1024;
+
     private readonly ConvolutionGeometry _geometry;
     private readonly ConvolutionInput _input;
     private readonly PackedWeights _weights;
@@ -144,16 +147,21 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         int columns = MicroKernel<T>.Columns;
         nint tapFloats = _weights.TapFloats;
         bool accumulate = false;
-        foreach ((int first, int count, int step) in phase.Runs)
+        int piece = Math.Max(1, LongestSum / _weights.Inputs);
+        foreach ((int runFirst, int runCount, int step) in phase.Runs)
         {
-            float* run = weights + (phase.Taps[first].Weight * tapFloats);
-            float** rowsOfRun = pointers + (first * rows);
-            MicroKernel<T>.Multiply(rows, rowsOfRun, 1, count, _input.C1, run, step * tapFloats, tile, columns, accumulate);
-            accumulate = true;
-            if (_input.C2 > 0)
+            for (int first = runFirst, left = runCount, count; left > 0; first += count, left -= count)
             {
-                float** second = rowsOfRun + (phase.Taps.Length * rows);
-                MicroKernel<T>.Multiply(rows, second, 1, count, _input.C2, run + ((nint)_input.C1 * columns), step * tapFloats, tile, columns, accumulate);
+                count = Math.Min(piece, left);
+                float* run = weights + (phase.Taps[first].Weight * tapFloats);
+                float** rowsOfRun = pointers + (first * rows);
+                MicroKernel<T>.Multiply(rows, rowsOfRun, 1, count, _input.C1, run, step * tapFloats, tile, columns, accumulate);
+                accumulate = true;
+                if (_input.C2 > 0)
+                {
+                    float** second = rowsOfRun + (phase.Taps.Length * rows);
+                    MicroKernel<T>.Multiply(rows, second, 1, count, _input.C2, run + ((nint)_input.C1 * columns), step * tapFloats, tile, columns, accumulate);
+                }
             }
         }
 

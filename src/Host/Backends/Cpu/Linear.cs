@@ -107,7 +107,8 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
 
         else
         {
-            Simd.PrefetchStretch(x, (nint)count * k);
+            // The next block's rows arrive while this one computes; beyond the last row there is nothing to gain and nothing to fear.
+            Simd.PrefetchStretch(x + ((nint)count * k), (nint)count * k);
         }
 
         float** pointers = stackalloc float*[BlockRows];

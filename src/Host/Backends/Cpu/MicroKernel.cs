@@ -18,6 +18,9 @@ internal static unsafe class MicroKernel<T>
     public const int MaxRows = 14;
 
     // s_split[n]: the rows of the first tile when n rows are left, for the fewest cycles over all of them.
+    // Floats ahead in the right operand. A weight comes from memory while its first tile computes, faster than the hardware would foresee by itself.
+    private const int PrefetchDistance = 2048;
+
     private static readonly int[] s_split = new int[2 * MaxRows + 1];
     private static readonly int[] s_cycles = new int[2 * MaxRows + 1];
 
@@ -112,6 +115,8 @@ internal static unsafe class MicroKernel<T>
             float* panel = b;
             for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
+                Simd.Prefetch(panel + PrefetchDistance);
+                Simd.Prefetch(panel + PrefetchDistance + T.Count);
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
                 r1.MultiplyAdd(p1[i], b0, b1);
@@ -177,6 +182,8 @@ internal static unsafe class MicroKernel<T>
             float* panel = b;
             for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
+                Simd.Prefetch(panel + PrefetchDistance);
+                Simd.Prefetch(panel + PrefetchDistance + T.Count);
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
                 r1.MultiplyAdd(p1[i], b0, b1);
@@ -222,6 +229,8 @@ internal static unsafe class MicroKernel<T>
             float* panel = b;
             for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
+                Simd.Prefetch(panel + PrefetchDistance);
+                Simd.Prefetch(panel + PrefetchDistance + T.Count);
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
                 r1.MultiplyAdd(p1[i], b0, b1);
@@ -261,6 +270,8 @@ internal static unsafe class MicroKernel<T>
             float* panel = b;
             for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
+                Simd.Prefetch(panel + PrefetchDistance);
+                Simd.Prefetch(panel + PrefetchDistance + T.Count);
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
                 r1.MultiplyAdd(p1[i], b0, b1);
@@ -294,6 +305,8 @@ internal static unsafe class MicroKernel<T>
             float* panel = b;
             for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
+                Simd.Prefetch(panel + PrefetchDistance);
+                Simd.Prefetch(panel + PrefetchDistance + T.Count);
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
                 r1.MultiplyAdd(p1[i], b0, b1);
@@ -321,6 +334,8 @@ internal static unsafe class MicroKernel<T>
             float* panel = b;
             for (nint i = 0; i < terms; i += aStep, panel += Columns)
             {
+                Simd.Prefetch(panel + PrefetchDistance);
+                Simd.Prefetch(panel + PrefetchDistance + T.Count);
                 T b0 = T.Load(panel), b1 = T.Load(panel + T.Count);
                 r0.MultiplyAdd(p0[i], b0, b1);
             }
