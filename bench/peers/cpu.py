@@ -2,7 +2,8 @@
 """Times one guided step (UNet, classifier, its gradient, DDPM update) in Kernels and in PyTorch on the CPU, side by side.
 
 The two take turns step by step, so that whatever else the machine does hits both; both have the same number of threads, and both must give the same x_{t-1} before
-anything is timed. Needs PyTorch 1.13 or later and the .NET SDK.
+anything is timed. Ratios are given of the medians and of the least times: on a machine that others use, the latter say more. Needs PyTorch 1.13 or later, with an
+optimised BLAS (Debian: `apt install python3-torch libopenblas0-openmp`; the reference BLAS would slow its attention), and the .NET SDK.
 
     python3 bench/peers/cpu.py                                  the demo pair, batch 16, and the published 64x64 shapes, batch 1
     python3 bench/peers/cpu.py --models shapes32 --batch 1 --output bench/results/cpu.json
@@ -126,7 +127,7 @@ def measure(model, batch, weights, threads, repeats, warm_ups=3):
                 times[engine.name].append(ms)
     split = ours.ask("split")["split_ms"]
     ours.close()
-    own = statistics.median(times[ours.name])
+    own, own_least = statistics.median(times[ours.name]), min(times[ours.name])
     rows = []
     for name, ms in times.items():
         median = statistics.median(ms)
@@ -134,7 +135,7 @@ def measure(model, batch, weights, threads, repeats, warm_ups=3):
         rows.append({
             "model": model, "batch": batch, "part": "guided step", "engine": name, "precision": "fp32", "repeats": len(ms),
             "median_ms": median, "min_ms": min(ms), "spread": (quartiles[2] - quartiles[0]) / 2 / median,
-            "tflops": description["flops"] / median / 1e9, "ratio_to_kernels": median / own,
+            "tflops": description["flops"] / median / 1e9, "ratio_to_kernels": median / own, "ratio_of_least": min(ms) / own_least,
         })
     rows[0].update(launches=description["launches"], arena_bytes=description["arena_bytes"], split_ms=split)
     return description, rows
@@ -171,14 +172,14 @@ def main():
     torch.set_num_threads(options.threads)
     subprocess.run(["dotnet", "build", "-c", "Release", "-clp:ErrorsOnly", "--nologo", os.path.join(ROOT, "bench")], check=True, stdout=sys.stderr)
     results = {"header": None, "rows": []}
-    print(f"{'model':<10} {'batch':>5} {'engine':<24} {'median ms':>10} {'min ms':>9} {'spread':>7} {'TFLOP/s':>8} {'ratio':>6}")
+    print(f"{'model':<10} {'batch':>5} {'engine':<24} {'median ms':>10} {'min ms':>9} {'spread':>7} {'TFLOP/s':>8} {'ratio':>6} {'of least':>8}")
     for model in options.models:
         batch, weights = CASES[model]
         description, rows = measure(model, options.batch or batch, weights, options.threads, options.repeats)
         results["header"] = results["header"] or header(description, options.threads)
         results["rows"] += rows
         for r in rows:
-            print(f"{r['model']:<10} {r['batch']:>5} {r['engine']:<24} {r['median_ms']:>10.2f} {r['min_ms']:>9.2f} {r['spread']:>7.1%} {r['tflops']:>8.3f} {r['ratio_to_kernels']:>6.2f}")
+            print(f"{r['model']:<10} {r['batch']:>5} {r['engine']:<24} {r['median_ms']:>10.2f} {r['min_ms']:>9.2f} {r['spread']:>7.1%} {r['tflops']:>8.3f} {r['ratio_to_kernels']:>6.2f} {r['ratio_of_least']:>8.2f}")
         print("           parts of kernels: " + ", ".join(f"{part} {ms:.2f} ms" for part, ms in rows[0]["split_ms"].items()))
     if options.output:
         with open(options.output + ".part", "w") as file:
