@@ -155,7 +155,7 @@ internal sealed partial class Decoder
     private Instruction? Float64()
     {
         var approximate = op.Has("approx");
-        op.Ignore("ftz");
+        var gross = op.Has("ftz") && approximate;
         var rounding = RoundingMode();
         const InstructionClass Kind = InstructionClass.Double;
         switch (op.Name)
@@ -201,8 +201,10 @@ internal sealed partial class Decoder
                 {
                     "fma" or "mad" => T64<Doubles.Fma>(Kind),
                     "div" => B64<Doubles.Div>(Kind),
+                    "rcp" when gross => U64<EachWide<Doubles.RcpGross>>(InstructionClass.Special),
                     "rcp" => U64<Doubles.Rcp>(approximate ? InstructionClass.Special : Kind),
                     "sqrt" => U64<Doubles.Sqrt>(Kind),
+                    "rsqrt" when gross => U64<EachWide<Doubles.RsqrtGross>>(InstructionClass.Special),
                     "rsqrt" => U64<Doubles.Rsqrt>(InstructionClass.Special),
                     _ => null,
                 };

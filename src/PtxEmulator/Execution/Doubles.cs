@@ -23,6 +23,25 @@ internal static class Doubles
     internal struct Rcp : IUnary64 { public static Vector512<ulong> Apply(Vector512<ulong> a) => (Vector512<double>.One / a.AsDouble()).AsUInt64(); }
     internal struct Sqrt : IUnary64 { public static Vector512<ulong> Apply(Vector512<ulong> a) => Vector512.Sqrt(a.AsDouble()).AsUInt64(); }
     internal struct Rsqrt : IUnary64 { public static Vector512<ulong> Apply(Vector512<ulong> a) => (Vector512<double>.One / Vector512.Sqrt(a.AsDouble())).AsUInt64(); }
+
+    /// <summary><c>.approx.ftz</c>: of the upper 32 bits of the operand, and rounded to them, which leaves 20 bits of fraction; subnormal values are zero.</summary>
+    internal struct RcpGross : IScalarWide1 { public static ulong Apply(ulong a) => ToGross(1 / FromGross(a)); }
+
+    /// <inheritdoc cref="RcpGross"/>
+    internal struct RsqrtGross : IScalarWide1 { public static ulong Apply(ulong a) => ToGross(1 / Math.Sqrt(FromGross(a))); }
+
+    private const ulong Exponent = 0x7FFUL << 52;
+
+    private static double FromGross(ulong a) => BitConverter.UInt64BitsToDouble(
+        (a & Exponent) == 0 ? a & Sign : double.IsNaN(BitConverter.UInt64BitsToDouble(a)) ? a : a & ~(ulong)uint.MaxValue);
+
+    private static ulong ToGross(double value)
+    {
+        var bits = BitConverter.DoubleToUInt64Bits(value);
+        // A NaN keeps a fraction in its upper half, because hardware makes quiet ones only.
+        return (bits & Exponent) == 0 ? bits & Sign : double.IsFinite(value) ? (bits + (1UL << 31)) & ~(ulong)uint.MaxValue : bits & ~(ulong)uint.MaxValue;
+    }
+
     internal struct Neg : IUnary64 { public static Vector512<ulong> Apply(Vector512<ulong> a) => a ^ Vector512.Create(Sign); }
     internal struct Abs : IUnary64 { public static Vector512<ulong> Apply(Vector512<ulong> a) => a & Vector512.Create(~Sign); }
     internal struct CopySign : IBinary64 { public static Vector512<ulong> Apply(Vector512<ulong> a, Vector512<ulong> b) => (a & Vector512.Create(Sign)) | (b & Vector512.Create(~Sign)); }

@@ -215,6 +215,34 @@ public sealed class FloatTests
     }
 
     [Fact]
+    public void Double_reciprocals_in_the_gross_form()
+    {
+        // Only the upper 32 bits of the operand count and only those of the result are set; 20 bits of fraction are left, subnormal values are zero.
+        var columns = Operands(FloatFormat.Double, 1);
+        foreach (var name in new[] { "rcp", "rsqrt" })
+        {
+            var actual = PtxCase.Run($"{name}.approx.ftz.f64 {{d}}, {{a}};", "f64", ["f64"], columns);
+            for (var i = 0; i < actual.Length; i++)
+            {
+                var bits = FloatFormat.Double.IsSubnormal(columns[0][i]) ? columns[0][i] & FloatFormat.Double.SignBit : columns[0][i];
+                var operand = BitConverter.UInt64BitsToDouble(FloatFormat.Double.IsNaN(bits) ? bits : bits & ~0xFFFFFFFFUL);
+                var result = BitConverter.UInt64BitsToDouble(actual[i]);
+                var exact = name == "rcp" ? 1 / operand : 1 / Math.Sqrt(operand);
+                var right = double.IsNaN(exact) ? double.IsNaN(result)
+                    : double.IsInfinity(exact) || exact == 0 ? result.Equals(exact) && double.IsNegative(result) == double.IsNegative(exact)
+                    : Math.Abs(exact) < 2.3e-308 ? result == 0 || Math.Abs(result) < 2.3e-308
+                    : (actual[i] & 0xFFFFFFFF) == 0 && Math.Abs(result - exact) <= Math.Abs(exact) * Math.Pow(2, -20);
+                Assert.True(right, $"{name}.approx.ftz.f64(0x{columns[0][i]:x}): expected about {exact:R}, got 0x{actual[i]:x}");
+            }
+        }
+        var random = new Random(8);
+        ulong[] inputs = [.. Enumerable.Range(0, 500).Select(_ => BitConverter.DoubleToUInt64Bits(Math.Pow(2, random.NextDouble() * 1800 - 900)))];
+        var roots = PtxCase.Run("rsqrt.approx.f64 {d}, {a};", "f64", ["f64"], [inputs]);
+        for (var i = 0; i < inputs.Length; i++)
+            Assert.Equal(1, BitConverter.UInt64BitsToDouble(roots[i]) * Math.Sqrt(BitConverter.UInt64BitsToDouble(inputs[i])), 1e-15);
+    }
+
+    [Fact]
     public void Conversions_between_float_formats()
     {
         var (half, brain, single, wide) = (FloatFormat.Half, FloatFormat.Brain, FloatFormat.Single, FloatFormat.Double);
