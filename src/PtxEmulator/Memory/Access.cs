@@ -134,7 +134,7 @@ internal static unsafe class Access
             if (allocation.Written != null || allocation.Accesses != null)
                 GlobalChecks.Check(warp, instruction, allocation, bytes, kind, 1u << lane);
         }
-        if (good != 0)
+        if (good != 0 && instruction.Class != InstructionClass.OtherMemory)
             warp.Block.Counters?.Global(kind, null, warp.Addresses, bytes, good);
         return good;
     }

@@ -35,8 +35,7 @@ public sealed class FloatTests
                 Check($"add.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.MultiplyAdd(a, One(format), b, format, mode));
                 Check($"sub.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.MultiplyAdd(a, One(format), b ^ format.SignBit, format, mode));
                 Check($"mul.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.MultiplyAdd(a, b, null, format, mode));
-                if (format == FloatFormat.Single || mode == "rn")
-                    Check($"fma.{mode}.{format.Name} {{d}}, {{a}}, {{b}}, {{c}};", format, format, 3, (a, b, c) => ExactFloat.MultiplyAdd(a, b, c, format, mode));
+                Check($"fma.{mode}.{format.Name} {{d}}, {{a}}, {{b}}, {{c}};", format, format, 3, (a, b, c) => ExactFloat.MultiplyAdd(a, b, c, format, mode));
             }
         }
     }
@@ -44,15 +43,15 @@ public sealed class FloatTests
     [Fact]
     public void Quotients_and_roots()
     {
-        foreach (var mode in Modes)
+        foreach (var format in new[] { FloatFormat.Single, FloatFormat.Double })
         {
-            Check($"div.{mode}.f32 {{d}}, {{a}}, {{b}};", FloatFormat.Single, FloatFormat.Single, 2, (a, b, _) => ExactFloat.Divide(a, b, FloatFormat.Single, mode));
-            Check($"sqrt.{mode}.f32 {{d}}, {{a}};", FloatFormat.Single, FloatFormat.Single, 1, (a, _, _) => ExactFloat.SquareRoot(a, FloatFormat.Single, mode));
+            foreach (var mode in Modes)
+            {
+                Check($"div.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.Divide(a, b, format, mode));
+                Check($"sqrt.{mode}.{format.Name} {{d}}, {{a}};", format, format, 1, (a, _, _) => ExactFloat.SquareRoot(a, format, mode));
+                Check($"rcp.{mode}.{format.Name} {{d}}, {{a}};", format, format, 1, (a, _, _) => ExactFloat.Divide(One(format), a, format, mode));
+            }
         }
-        Check("rcp.rn.f32 {d}, {a};", FloatFormat.Single, FloatFormat.Single, 1, (a, _, _) => ExactFloat.Divide(One(FloatFormat.Single), a, FloatFormat.Single, "rn"));
-        Check("div.rn.f64 {d}, {a}, {b};", FloatFormat.Double, FloatFormat.Double, 2, (a, b, _) => ExactFloat.Divide(a, b, FloatFormat.Double, "rn"));
-        Check("sqrt.rn.f64 {d}, {a};", FloatFormat.Double, FloatFormat.Double, 1, (a, _, _) => ExactFloat.SquareRoot(a, FloatFormat.Double, "rn"));
-        Check("rcp.rn.f64 {d}, {a};", FloatFormat.Double, FloatFormat.Double, 1, (a, _, _) => ExactFloat.Divide(One(FloatFormat.Double), a, FloatFormat.Double, "rn"));
     }
 
     [Fact]
@@ -147,6 +146,50 @@ public sealed class FloatTests
                         "le" or "leu" => x <= y || unordered && name.Length == 3,
                         "gt" or "gtu" => x > y || unordered && name.Length == 3,
                         _ => x >= y || unordered && name.Length == 3,
+                    } ? 1UL : 0;
+                });
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("f16"), InlineData("bf16")]
+    public void Packed_comparisons_compare_each_half(string name)
+    {
+        var format = name == "f16" ? FloatFormat.Half : FloatFormat.Brain;
+        var one = (ulong)format.Bias << format.FractionBits;
+        bool Less(ulong x, ulong y) =>
+            !format.IsNaN(x) && !format.IsNaN(y)
+            && BitConverter.UInt64BitsToDouble(ExactFloat.Convert(x, format, FloatFormat.Double, "rn")!.Value) < BitConverter.UInt64BitsToDouble(ExactFloat.Convert(y, format, FloatFormat.Double, "rn")!.Value);
+        // (a, b) against (b, a): the lower halves and the upper ones give different answers wherever a and b differ.
+        const string Pack = "mov.b32 %s0, {{a}, {b}}; mov.b32 %s1, {{b}, {a}}; ";
+        PtxCase.Check($"{Pack}setp.lt.{name}x2 {{d}}|%pe, %s0, %s1;", "pred", [name, name], Operands(format, 2), (a, b, _) => Less(a, b) ? 1UL : 0);
+        PtxCase.Check($"{Pack}setp.lt.{name}x2 %pe|{{d}}, %s0, %s1;", "pred", [name, name], Operands(format, 2), (a, b, _) => Less(b, a) ? 1UL : 0);
+        PtxCase.Check($"{Pack}setp.nan.{name}x2 {{d}}|%pe, %s0, %s0; setp.ge.or.{name}x2 %pe|{{d}}, %s0, %s1, {{d}};", "pred", [name, name], Operands(format, 2), (a, b, _) =>
+            format.IsNaN(a) || (!format.IsNaN(a) && !format.IsNaN(b) && !Less(b, a)) ? 1UL : 0);
+        PtxCase.Check($"{Pack}set.lt.{name}x2.{name}x2 {{d}}, %s0, %s1;", "b32", [name, name], Operands(format, 2), (a, b, _) => (Less(a, b) ? one : 0) | (Less(b, a) ? one << 16 : 0));
+    }
+
+    [Fact]
+    public void Kinds_of_numbers()
+    {
+        foreach (var format in new[] { FloatFormat.Single, FloatFormat.Double })
+        {
+            var infinity = (1UL << (format == FloatFormat.Single ? 8 : 11)) - 1 << format.FractionBits;
+            foreach (var kind in new[] { "finite", "infinite", "number", "notanumber", "normal", "subnormal" })
+            {
+                PtxCase.Check($"testp.{kind}.{format.Name} {{d}}, {{a}};", "pred", [format.Name], Operands(format, 1), (a, _, _) =>
+                {
+                    var magnitude = a & ~format.SignBit;
+                    var smallest = 1UL << format.FractionBits;
+                    return kind switch
+                    {
+                        "finite" => magnitude < infinity,
+                        "infinite" => magnitude == infinity,
+                        "number" => magnitude <= infinity,
+                        "notanumber" => magnitude > infinity,
+                        "normal" => magnitude >= smallest && magnitude < infinity,
+                        _ => magnitude > 0 && magnitude < smallest,
                     } ? 1UL : 0;
                 });
             }
