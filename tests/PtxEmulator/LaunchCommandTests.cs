@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Kernels.Cli;
 using Kernels.Cli.Commands;
@@ -121,6 +122,22 @@ public sealed class LaunchCommandTests : IDisposable
         var (code, _, error) = await Kernels("launch", At("empty.ptx"), "--grid", grid, "--block", block);
         Assert.Equal(expected, code);
         Assert.Contains(message, error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_device_that_is_not_there_is_exit_3_with_what_to_do()
+    {
+        File.WriteAllText(At("empty.ptx"), ".version 8.4\n.target sm_90\n.address_size 64\n.visible .entry k() { ret; }\n");
+        string[] launch = ["launch", At("empty.ptx"), "--grid", "1", "--block", "1", "--device", "cuda"];
+        var (code, _, error) = await Kernels([.. launch, "--counters"]);
+        Assert.Equal(1, code);
+        Assert.Contains("--device emulator", error, StringComparison.Ordinal);
+        if (NativeLibrary.TryLoad("libcuda.so.1", out _) || NativeLibrary.TryLoad("nvcuda.dll", out _))
+            Assert.Skip("there is a CUDA driver here");
+        (code, _, error) = await Kernels(launch);
+        Assert.Equal(3, code);
+        Assert.Contains("the CUDA driver was not found", error, StringComparison.Ordinal);
+        Assert.Contains("Install the NVIDIA driver", error, StringComparison.Ordinal);
     }
 
     [Fact]

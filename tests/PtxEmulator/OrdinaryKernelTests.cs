@@ -84,6 +84,16 @@ public sealed class OrdinaryKernelTests
         // 8 warps store one word each and the first one reads 8 words.
         Assert.Equal(4 * (8 * 4 + 8 * 4), run.Counters.SharedBytes);
         Assert.Equal(4 * 8, run.Counters.Barriers);
+        Assert.Equal(0, run.Counters.SharedExtraWavefronts);
+        // 1000 floats, 31 full warps and a quarter; one word per block.
+        Assert.Equal((4000, 125, 4000), (run.Counters.GlobalReadBytes, run.Counters.GlobalReadSectors, run.Counters.DistinctReadBytes));
+        Assert.Equal((16, 4, 16), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors, run.Counters.DistinctWrittenBytes));
+        // Five shuffles by every thread, three more by the first warp of each block; an addition after each.
+        Assert.Equal(5 * 1024 + 3 * 4 * 32, run.Counters.ByClass["Warp"]);
+        Assert.Equal(5 * 1024 + 3 * 4 * 32, run.Counters.Flops);
+        // All 32 warps: the bounds check parts the last one, lane 0 parts from its warp in each, the first warp of a block goes on whole; there, 8 of 32 lanes read and one writes.
+        Assert.Equal(3 * 32 + 2 * 4, run.Counters.Branches);
+        Assert.Equal(1 + 32 + 2 * 4, run.Counters.DivergentBranches);
     }
 
     [Fact]
@@ -98,6 +108,14 @@ public sealed class OrdinaryKernelTests
             Assert.Equal(x[(i & ~255)..(i + 1)].Sum(), result[i]);
         // One barrier after the load and one per doubling: 9, by 8 warps of 2 blocks.
         Assert.Equal(9 * 8 * 2, run.Counters.Barriers);
+        Assert.Equal((2048, 64), (run.Counters.GlobalReadBytes, run.Counters.GlobalReadSectors));
+        Assert.Equal((2048, 64), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors));
+        // Per block: 256 words in and out, and in each of 8 steps 256 written, 256 read, and 256 - offset read; the offsets sum to 255. Neighbours lie in different banks.
+        Assert.Equal(2 * 4 * (2 * 256 + 8 * 3 * 256 - 255), run.Counters.SharedBytes);
+        Assert.Equal(0, run.Counters.SharedExtraWavefronts);
+        // Each of 16 warps: once whether there is a loop, and in each of 8 steps the comparison with the offset and the loop's own. Offsets 1 to 16 part the first warp of both blocks.
+        Assert.Equal(16 * (1 + 8 * 2), run.Counters.Branches);
+        Assert.Equal(2 * 5, run.Counters.DivergentBranches);
     }
 
     [Fact]
@@ -115,6 +133,16 @@ public sealed class OrdinaryKernelTests
         Assert.Equal(5000 * 4, run.Counters.GlobalReadBytes);
         Assert.Equal(4 * 64 * 4, run.Counters.GlobalWrittenBytes);
         Assert.Equal(5000 + 4 * 64, run.Counters.ByClass["Atomic"]);
+        // 156 full warps' loads and a quarter of one; per block 64 bins of 4 bytes.
+        Assert.Equal(156 * 4 + 1, run.Counters.GlobalReadSectors);
+        Assert.Equal(4 * 8, run.Counters.GlobalWrittenSectors);
+        Assert.Equal((20000, 256), (run.Counters.DistinctReadBytes, run.Counters.DistinctWrittenBytes));
+        // Bins are cleared, counted up 5000 times and read.
+        Assert.Equal(4 * (4 * 64 + 5000 + 4 * 64), run.Counters.SharedBytes);
+        Assert.Equal(2 * 16, run.Counters.Barriers);
+        // 16 warps: thread below 64 twice, anything to do once. 5000 = 9 * 512 + 12 * 32 + 8: 12 warps loop 10 times, the next 10 times with 8 lanes staying for the last, three 9 times.
+        Assert.Equal(3 * 16 + 13 * 10 + 3 * 9, run.Counters.Branches);
+        Assert.Equal(1, run.Counters.DivergentBranches);
     }
 
     [Theory]
@@ -205,6 +233,18 @@ public sealed class OrdinaryKernelTests
             return count;
         });
         Assert.Equal(expected, run.Get<uint>(steps, 500));
+
+        // A warp loops as often as its slowest lane needs, and parts whenever some lanes are done and others are not. The compiler asks beforehand whether the value is 1, which
+        // parts the first warp; the bounds check parts the last one, of 20 threads.
+        var warps = expected.Chunk(32).Select(counts => counts.Where(count => count > 0).ToArray()).ToArray();
+        Assert.Equal(16 + 16 + warps.Sum(counts => counts.Max()), run.Counters.Branches);
+        Assert.Equal(1 + 1 + warps.Sum(counts => counts.Distinct().Count() - 1), run.Counters.DivergentBranches);
+        Assert.Equal(1 - (double)run.Counters.DivergentBranches / run.Counters.Branches, run.Counters.BranchEfficiency);
+        // Two comparisons before the loop, for the 512 and for the 500 in bounds, and two in every step: is it odd, is it 1.
+        Assert.Equal(512 + 500 + 2 * expected.Sum(count => count), run.Counters.ByClass["Predicate"]);
+        // All lanes are together again for the store: 15 full warps and 80 bytes.
+        Assert.Equal((2000, 15 * 4 + 3, 2000), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors, run.Counters.DistinctWrittenBytes));
+        Assert.Equal(0, run.Counters.GlobalReadBytes);
     }
 
     [Fact]
@@ -215,6 +255,23 @@ public sealed class OrdinaryKernelTests
         run.Launch("recursive", 1, 64, Arguments.Add(y));
         int[] fibonacci = [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89];
         Assert.Equal(Enumerable.Range(0, 64).Select(t => fibonacci[t % 12]), run.Get<int>(y, 64));
+
+        // fibonacci(n) makes 2 F(n + 1) - 1 calls in all, each with one comparison.
+        Assert.Equal(Enumerable.Range(0, 64).Sum(t => 2 * (t % 12 < 11 ? fibonacci[t % 12 + 1] : 144) - 1), run.Counters.ByClass["Predicate"]);
+        // Both warps hold every n from 0 to 11. Lanes with n below 2 return and wait; the others call with n - 1 together, then with n - 2.
+        static (int Calls, int Parted) Tree(int low, int high)
+        {
+            if (high < 2)
+                return (1, 0);
+            var (from, parts) = (Math.Max(low, 2), low < 2 ? 1 : 0);
+            var (first, second) = (Tree(from - 1, high - 1), Tree(from - 2, high - 2));
+            return (1 + first.Calls + second.Calls, parts + first.Parted + second.Parted);
+        }
+
+        var (calls, parted) = Tree(0, 11);
+        Assert.Equal((2 * calls, 2 * parted), (run.Counters.Branches, run.Counters.DivergentBranches));
+        Assert.Equal((256, 8), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors));
+        Assert.Equal(0, run.Counters.LocalBytes);
     }
 
     [Fact]
@@ -228,6 +285,11 @@ public sealed class OrdinaryKernelTests
         var (address, bytes) = run.Module.Variable("counter");
         Assert.Equal(4, bytes);
         Assert.Equal([7], run.Get<int>(address, 1));
+        // The table of three pointers is written to local memory and one is read; every thread reads the counter, one sector per warp; 32 and 8 threads write.
+        Assert.Equal(40 * (3 + 1) * 8, run.Counters.LocalBytes);
+        Assert.Equal((40 * 4, 2, 4), (run.Counters.GlobalReadBytes, run.Counters.GlobalReadSectors, run.Counters.DistinctReadBytes));
+        Assert.Equal((40 * 4, 4 + 1, 160), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors, run.Counters.DistinctWrittenBytes));
+        Assert.Equal((0, 1.0), (run.Counters.Branches, run.Counters.BranchEfficiency));
     }
 
     [Fact]
@@ -249,6 +311,17 @@ public sealed class OrdinaryKernelTests
             _ => v,
         });
         Assert.Equal(expected, run.Get<int>(y, 64));
+        // All lanes are together again for the store.
+        Assert.Equal((256, 8), (run.Counters.GlobalReadBytes, run.Counters.GlobalReadSectors));
+        Assert.Equal((256, 8), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors));
+        // NVRTC 12 makes a tree of the cases, all of which both warps hold: above 2 parts; 0 and 1 part from 2, which is compared alone; above 4 parts; 3 parts from 4, which is
+        // compared alone; 5 and 6 part from the rest; case 3 asks once whether there is a loop, whose bound is the root of t: 6, 15 and 24 leave after 3, 4 and 5 rounds, and 33, 42, 51
+        // and 60 after 6, 7, 8 and 8.
+        if (KernelCompiler.Version.Major == 12)
+        {
+            Assert.Equal(2 * 10 + 5 + 8, run.Counters.Branches);
+            Assert.Equal(2 * 7 + 2 + 2, run.Counters.DivergentBranches);
+        }
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -272,6 +345,13 @@ public sealed class OrdinaryKernelTests
             Enumerable.Range(0, 32).Select(t => (Math.FusedMultiplyAdd(1.5, t * 5 & 7, c[(t * 5 & 7) % 3])) / (3 + t)), run.Get<double>(y, 32));
         Assert.Equal(
             Enumerable.Range(0, 32).Select(t => 1000000007L * (t + 1) / (t - 40) + 1000000007L * t % (t + 3)), run.Get<long>(z, 32));
+        // Eight doubles are written to local memory and one is read; two results of 8 bytes go out.
+        Assert.Equal(32 * (8 + 1) * 8, run.Counters.LocalBytes);
+        Assert.Equal((2 * 256, 2 * 8, 0), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors, run.Counters.GlobalReadBytes));
+        // A long division whose operands have 32 bits is done in 32: never the first one, whose divisor is negative, and the second one for t to 4.
+        Assert.Equal((2, 1), (run.Counters.Branches, run.Counters.DivergentBranches));
+        // Eight multiply-adds (of which one is an addition, by 1) and one division.
+        Assert.Equal(32 * (7 * 2 + 1 + 1), run.Counters.Flops);
     }
 
     [Fact]
@@ -284,6 +364,11 @@ public sealed class OrdinaryKernelTests
         var ballot = x.Select((v, i) => v > 3 ? 1u << i : 0).Aggregate((a, b) => a | b) ^ (1u << 9);
         var expected = x.Select(v => ballot + x.Select((w, i) => w == v ? 1u << i : 0).Aggregate((a, b) => a | b) + (uint)x.Sum() + (uint)x.Max() * 3 + 32);
         Assert.Equal(expected, run.Get<uint>(y, 32));
+        // Three votes, a match, two reductions and the active mask.
+        Assert.Equal(32 * (3 + 1 + 2 + 1), run.Counters.ByClass["Warp"]);
+        Assert.Equal((128, 4), (run.Counters.GlobalReadBytes, run.Counters.GlobalReadSectors));
+        Assert.Equal((128, 4), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors));
+        Assert.Equal((0, 0, 0), (run.Counters.Branches, run.Counters.Barriers, run.Counters.SharedBytes));
     }
 
     [Fact]
@@ -304,6 +389,9 @@ public sealed class OrdinaryKernelTests
             // The fast functions promise absolute errors near 2^-21 in [-pi, pi] only; the emulator is exact everywhere.
             Close(Math.Sin(v) * Math.Cos(v) + Math.Log(abs + 1), result[3 * N + i], 1e-6);
         }
+        // One warp reads a row and writes five.
+        Assert.Equal((128, 4), (run.Counters.GlobalReadBytes, run.Counters.GlobalReadSectors));
+        Assert.Equal((5 * 128, 5 * 4), (run.Counters.GlobalWrittenBytes, run.Counters.GlobalWrittenSectors));
 
         static void Close(double expected, float actual, double tolerance) => Assert.Equal(expected, actual, tolerance * Math.Max(1, Math.Abs(expected)));
     }

@@ -7,7 +7,7 @@ using Kernels.Emulation;
 
 namespace Kernels.Cli.Commands;
 
-/// <summary><c>kernels launch</c>: runs one kernel on arrays from files, checked and counted on the emulator.</summary>
+/// <summary><c>kernels launch</c>: runs one kernel on arrays from files, checked and counted on the emulator, or on an NVIDIA device.</summary>
 internal static class LaunchCommand
 {
     public static Command Create(CliConsole console)
@@ -30,10 +30,15 @@ internal static class LaunchCommand
             DefaultValueFactory = _ => "all",
         };
         Option<bool> counters = new("--counters") { Description = "Count instructions and traffic." };
-        Option<string> architecture = new("--arch") { Description = "The architecture to compile for.", DefaultValueFactory = _ => "sm_90" };
+        Option<string> architecture = new("--arch")
+        {
+            Description = "The architecture to compile for; with --device cuda the device's own if absent.",
+            DefaultValueFactory = _ => "sm_90",
+        };
         Option<long> budget = new("--budget") { Description = "Instructions a warp may execute.", DefaultValueFactory = _ => new EmulatorOptions().InstructionBudget };
         Option<bool> json = new("--json") { Description = "Write findings and counters as JSON." };
-        Command command = new("launch", "Run one CUDA kernel with no GPU, look for its faults and count what it does. Exit 4 if a check fired.")
+        device.AcceptOnlyFromAmong("emulator", "cuda");
+        Command command = new("launch", "Run one CUDA kernel, with no GPU: look for its faults and count what it does. Exit 4 if a check fired.")
         {
             file, entry, grid, block, shared, define, argument, device, check, counters, architecture, budget, json,
         };
@@ -55,15 +60,13 @@ internal static class LaunchCommand
         {
             LaunchGeometry geometry = Geometry(parsed.GetValue(grid)!, parsed.GetValue(block)!, parsed.GetValue(shared));
             Checks checks = ParseChecks(parsed.GetValue(check)!);
-            if (parsed.GetValue(device) != "emulator")
+            bool onDevice = parsed.GetValue(device) == "cuda";
+            if (onDevice && (parsed.GetValue(counters) || parsed.GetResult(check) is { Implicit: false }))
             {
-                throw new DeviceException(
-                    $"kernels launch --device {parsed.GetValue(device)}: this build launches single kernels on the emulator only; take --device emulator");
+                throw new ConfigurationException("--check and --counters need --device emulator: a device does neither");
             }
 
-            CompiledKernels compiled = Load(parsed.GetValue(file)!, parsed.GetValue(architecture)!, parsed.GetValue(define) ?? []);
-            LaunchArgument[] arguments = [.. (parsed.GetValue(argument) ?? []).Select(LaunchArgument.Parse)];
-            using EmulatorDriver driver = new(new EmulatorOptions
+            using Driver driver = onDevice ? new CudaDriver() : new EmulatorDriver(new EmulatorOptions
             {
                 Checks = checks,
                 Counters = parsed.GetValue(counters),
@@ -71,7 +74,10 @@ internal static class LaunchCommand
                 Architecture = parsed.GetValue(architecture)!,
                 Output = console.Output,
             });
-            using DriverModule module = driver.LoadModule(compiled.Ptx, compiled.Name);
+            string target = onDevice && parsed.GetResult(architecture) is not { Implicit: false } ? driver.Architecture : parsed.GetValue(architecture)!;
+            CompiledKernels compiled = Load(parsed.GetValue(file)!, target, parsed.GetValue(define) ?? []);
+            LaunchArgument[] arguments = [.. (parsed.GetValue(argument) ?? []).Select(LaunchArgument.Parse)];
+            using DriverModule module = driver.LoadModule(onDevice && compiled.Cubin.Length > 0 ? compiled.Cubin : compiled.Ptx, compiled.Name);
             DriverFunction function = module.Function(parsed.GetValue(entry) ?? "");
             LaunchArguments packed = new();
             foreach (LaunchArgument value in arguments)
@@ -83,6 +89,7 @@ internal static class LaunchCommand
             try
             {
                 driver.Launch(function, geometry, packed.Bytes);
+                driver.Synchronize();
             }
             catch (KernelCheckException e)
             {
@@ -94,13 +101,16 @@ internal static class LaunchCommand
             Occupancy? occupancy = compiled.Resources.FirstOrDefault(r => r.Name == function.Name) is { } resources
                 ? Occupancy.Of(resources, geometry, compiled.Architecture)
                 : null;
+            LaunchCounters? counted = (driver as EmulatorDriver)?.LastCounters;
             if (parsed.GetValue(json))
             {
-                WriteJson(console.Output, function.Name, findings, driver.LastCounters, occupancy, written);
+                WriteJson(console.Output, function.Name, findings, counted, occupancy, written);
             }
             else
             {
-                WriteText(console, function.Name, findings, driver.LastCounters, occupancy, written);
+                WriteText(console, findings, counted, occupancy, written);
+                string outcome = onDevice ? $"ran on {driver.Name}" : findings.Count == 0 ? "nothing found" : $"{findings.Count} found";
+                console.Tell($"{function.Name}: {outcome}");
             }
 
             return findings.Count > 0 ? ExitCode.VerificationFailed : ExitCode.Done;
@@ -156,7 +166,7 @@ internal static class LaunchCommand
     }
 
     private static void WriteText(
-        CliConsole console, string kernel, IReadOnlyList<Finding> findings, LaunchCounters? counters, Occupancy? occupancy, string[] written)
+        CliConsole console, IReadOnlyList<Finding> findings, LaunchCounters? counters, Occupancy? occupancy, string[] written)
     {
         foreach (Finding finding in findings)
         {
@@ -177,8 +187,6 @@ internal static class LaunchCommand
         {
             console.Tell($"wrote {file}");
         }
-
-        console.Tell($"{kernel}: {(findings.Count == 0 ? "nothing found" : $"{findings.Count} found")}");
     }
 
     private static void WriteJson(

@@ -10,7 +10,7 @@ internal sealed partial class Decoder
     {
         if (op.Name == "cvt")
             return Convert();
-        if (op.Name == "testp" || op.Type.Length == 0)
+        if (op.Type.Length == 0)
             return null;
         var decoded = op.Type switch
         {
@@ -115,7 +115,14 @@ internal sealed partial class Decoder
                 };
             case "rcp":
                 if (rounding != Rounding.Nearest)
-                    throw Unknown("only rounding to nearest is supported here");
+                {
+                    return rounding switch
+                    {
+                        Rounding.Zero => F1<Each<Directed.Rcp<Directed.TowardZero>>>(ftz),
+                        Rounding.Down => F1<Each<Directed.Rcp<Directed.Down>>>(ftz),
+                        _ => F1<Each<Directed.Rcp<Directed.Up>>>(ftz),
+                    };
+                }
                 return F1<Floats.Rcp>(ftz, kind: approximate.Length > 0 ? InstructionClass.Special : InstructionClass.Float);
             case "sqrt":
                 return rounding switch
@@ -155,7 +162,7 @@ internal sealed partial class Decoder
     private Instruction? Float64()
     {
         var approximate = op.Has("approx");
-        op.Ignore("ftz");
+        var gross = op.Has("ftz") && approximate;
         var rounding = RoundingMode();
         const InstructionClass Kind = InstructionClass.Double;
         switch (op.Name)
@@ -195,18 +202,40 @@ internal sealed partial class Decoder
             case "max":
                 return B64<Doubles.Max>(Kind);
             default:
-                if (rounding != Rounding.Nearest)
-                    throw Unknown("only rounding to nearest is supported here");
-                return op.Name switch
+                return rounding switch
                 {
-                    "fma" or "mad" => T64<Doubles.Fma>(Kind),
-                    "div" => B64<Doubles.Div>(Kind),
-                    "rcp" => U64<Doubles.Rcp>(approximate ? InstructionClass.Special : Kind),
-                    "sqrt" => U64<Doubles.Sqrt>(Kind),
-                    "rsqrt" => U64<Doubles.Rsqrt>(InstructionClass.Special),
-                    _ => null,
+                    Rounding.Zero => DirectedDouble<Directed.TowardZero>(),
+                    Rounding.Down => DirectedDouble<Directed.Down>(),
+                    Rounding.Up => DirectedDouble<Directed.Up>(),
+                    _ => NearestDouble(approximate, gross),
                 };
         }
+    }
+
+    private Instruction? DirectedDouble<T>()
+        where T : struct, Directed.IDirection => op.Name switch
+        {
+            "fma" or "mad" => T64<EachWide3<Directed.FmaWide<T>>>(InstructionClass.Double),
+            "div" => B64<EachWide2<Directed.DivWide<T>>>(InstructionClass.Double),
+            "rcp" => U64<EachWide<Directed.RcpWide<T>>>(InstructionClass.Double),
+            "sqrt" => U64<EachWide<Directed.SqrtWide<T>>>(InstructionClass.Double),
+            _ => null,
+        };
+
+    private Instruction? NearestDouble(bool approximate, bool gross)
+    {
+        const InstructionClass Kind = InstructionClass.Double;
+        return op.Name switch
+        {
+            "fma" or "mad" => T64<Doubles.Fma>(Kind),
+            "div" => B64<Doubles.Div>(Kind),
+            "rcp" when gross => U64<EachWide<Doubles.RcpGross>>(InstructionClass.Special),
+            "rcp" => U64<Doubles.Rcp>(approximate ? InstructionClass.Special : Kind),
+            "sqrt" => U64<Doubles.Sqrt>(Kind),
+            "rsqrt" when gross => U64<EachWide<Doubles.RsqrtGross>>(InstructionClass.Special),
+            "rsqrt" => U64<Doubles.Rsqrt>(InstructionClass.Special),
+            _ => null,
+        };
     }
 
     private Instruction? Float16<TFormat>(bool packed)

@@ -19,9 +19,14 @@ internal sealed partial class Decoder
                     ? new Select64(D(), S(1), S(2), chooser) { Class = InstructionClass.Move }
                     : new Select32(D(), S(1), S(2), chooser) { Class = InstructionClass.Move };
             case "setp":
-                return SetPredicates();
+                return op.Type is "f16x2" or "bf16x2" ? SetPackedPredicates() : SetPredicates();
             case "set":
-                return SetValues();
+                return op.Type is "f16x2" or "bf16x2" ? SetPackedValues() : SetValues();
+            case "testp":
+                var kind = op.OneOf("finite", "infinite", "number", "notanumber", "normal", "subnormal");
+                if (kind.Length == 0 || op.Type is not ("f32" or "f64"))
+                    throw Unknown("the emulator does not know this test");
+                return new TestFloat(IsWide(op.Type), kind, PredicateDestination(Operand(0)), S(1)) { Class = InstructionClass.Predicate };
             case "and" or "or" or "xor" or "not" when op.Type == "pred":
                 var operation = op.Name switch
                 {
@@ -68,8 +73,33 @@ internal sealed partial class Decoder
         return Comparison(PredicateDestination(p), q is null ? -1 : PredicateDestination(q), 1);
     }
 
+    private SetPackedPredicates SetPackedPredicates()
+    {
+        var (p, q) = Pair(Operand(0));
+        var (low, high, lowResult, highResult) = PackedComparisons();
+        return new SetPackedPredicates(low, high, lowResult, highResult, PredicateDestination(p), q is null ? -1 : PredicateDestination(q)) { Class = InstructionClass.Predicate };
+    }
+
+    private SetPackedValues SetPackedValues()
+    {
+        if (op.Types[0] != op.Type)
+            throw Unknown($"the emulator does not know this comparison of .{op.Type}");
+        var (low, high, lowResult, highResult) = PackedComparisons();
+        return new SetPackedValues(low, high, lowResult, highResult, D(), op.Type == "f16x2" ? 0x3C00u : 0x3F80u) { Class = InstructionClass.Predicate };
+    }
+
+    /// <summary>The comparisons of the lower and of the upper halves, and where their results are kept.</summary>
+    private (SetPredicate Low, SetPredicate High, int LowResult, int HighResult) PackedComparisons()
+    {
+        var (lowResult, highResult) = (Reserve(4, 4), Reserve(4, 4));
+        // The opcode is read twice.
+        var low = Comparison(lowResult, -1, 1);
+        op = new Opcode(current.Opcode);
+        return (low, Comparison(highResult, -1, 1, upper: true), lowResult, highResult);
+    }
+
     /// <summary>A comparison of the operands from <paramref name="first"/> on, combined with a predicate where the opcode says so.</summary>
-    private SetPredicate Comparison(int p, int q, int first)
+    private SetPredicate Comparison(int p, int q, int first, bool upper = false)
     {
         var comparison = op.OneOf(
             "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan");
@@ -82,6 +112,10 @@ internal sealed partial class Decoder
             where T : struct, ICompare32 => type switch
             {
                 "s16" => new SetPredicate32<Compare.Short<T>>(p, q, a, b, combine, with),
+                "f16x2" when upper => new SetPredicate32<Compare.InUpperHalf<T>>(p, q, a, b, combine, with),
+                "f16x2" => new SetPredicate32<Compare.InLowerHalf<T>>(p, q, a, b, combine, with),
+                "bf16x2" when upper => new SetPredicate32<Compare.InUpperBrain<T>>(p, q, a, b, combine, with),
+                "bf16x2" => new SetPredicate32<Compare.InBrain<T>>(p, q, a, b, combine, with),
                 "f16" => new SetPredicate32<Compare.InHalf<T>>(p, q, a, b, combine, with),
                 "bf16" => new SetPredicate32<Compare.InBrain<T>>(p, q, a, b, combine, with),
                 _ when ftz => new SetPredicate32<Compare.Ftz<T>>(p, q, a, b, combine, with),
@@ -169,7 +203,7 @@ internal sealed partial class Decoder
                 _ => null,
             };
         }
-        if (made is null || type is "f16x2" or "bf16x2")
+        if (made is null)
             throw Unknown($"the emulator does not know this comparison of .{type}");
         made.Class = InstructionClass.Predicate;
         return made;

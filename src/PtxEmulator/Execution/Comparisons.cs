@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
@@ -96,6 +97,64 @@ internal sealed unsafe class SetPredicate64<TOp>(int p, int q, int a, int b, Com
     }
 }
 
+/// <summary><c>setp</c> of two 16-bit floats in a register: <c>p</c> of the lower ones, <c>q</c> of the upper ones.</summary>
+internal sealed unsafe class SetPackedPredicates(SetPredicate low, SetPredicate high, int lowResult, int highResult, int p, int q) : Instruction
+{
+    internal override void Execute(Warp warp, uint mask)
+    {
+        // Both are compared before either is stored: a destination may be the predicate that they are combined with.
+        low.Execute(warp, mask);
+        high.Execute(warp, mask);
+        var frame = warp.Frame;
+        if (p >= 0)
+            SetPredicate.Store(frame + p, *(uint*)(frame + lowResult), mask);
+        if (q >= 0)
+            SetPredicate.Store(frame + q, *(uint*)(frame + highResult), mask);
+    }
+}
+
+/// <summary><c>set</c> of two 16-bit floats in a register: 1.0 in the half whose comparison holds.</summary>
+internal sealed unsafe class SetPackedValues(SetPredicate low, SetPredicate high, int lowResult, int highResult, int d, uint one) : Instruction
+{
+    internal override void Execute(Warp warp, uint mask)
+    {
+        low.Execute(warp, mask);
+        high.Execute(warp, mask);
+        uint first = *(uint*)(warp.Frame + lowResult), second = *(uint*)(warp.Frame + highResult);
+        var (lower, upper) = (Vector512.Create(one), Vector512.Create(one << 16));
+        Lanes.Store(
+            (uint*)(warp.Frame + d), (Lanes.Expand(first) & lower) | (Lanes.Expand(second) & upper), (Lanes.Expand(first >> 16) & lower) | (Lanes.Expand(second >> 16) & upper), mask);
+    }
+}
+
+/// <summary><c>testp</c>: what kind of number a float is.</summary>
+internal sealed unsafe class TestFloat(bool wide, string kind, int p, int a) : Instruction
+{
+    internal override void Execute(Warp warp, uint mask)
+    {
+        uint holds = 0;
+        for (var lane = 0; lane < 32; lane++)
+        {
+            var yes = wide
+                ? Is(BitConverter.UInt64BitsToDouble(((ulong*)(warp.Frame + a))[lane]))
+                : Is(BitConverter.UInt32BitsToSingle(((uint*)(warp.Frame + a))[lane]));
+            holds |= yes ? 1u << lane : 0;
+        }
+        SetPredicate.Store(warp.Frame + p, holds, mask);
+    }
+
+    private bool Is<T>(T value)
+        where T : IFloatingPoint<T> => kind switch
+        {
+            "finite" => T.IsFinite(value),
+            "infinite" => T.IsInfinity(value),
+            "number" => !T.IsNaN(value),
+            "notanumber" => T.IsNaN(value),
+            "normal" => T.IsNormal(value),
+            _ => T.IsSubnormal(value),
+        };
+}
+
 /// <summary><c>set</c>: writes all ones, or 1.0, where a comparison holds.</summary>
 internal sealed unsafe class SetValue(SetPredicate compare, int p, int d, uint one) : Instruction
 {
@@ -152,6 +211,15 @@ internal static class Compare
 
     /// <summary>bfloat16 operands.</summary>
     internal struct InBrain<T> : ICompare32 where T : struct, ICompare32 { public static Vector512<uint> Apply(Vector512<uint> a, Vector512<uint> b) => T.Apply(a << 16, b << 16); }
+
+    /// <summary>The upper of two binary16 operands.</summary>
+    internal struct InUpperHalf<T> : ICompare32 where T : struct, ICompare32 { public static Vector512<uint> Apply(Vector512<uint> a, Vector512<uint> b) => InHalf<T>.Apply(a >> 16, b >> 16); }
+
+    /// <summary>The lower of two binary16 operands.</summary>
+    internal struct InLowerHalf<T> : ICompare32 where T : struct, ICompare32 { public static Vector512<uint> Apply(Vector512<uint> a, Vector512<uint> b) => InHalf<T>.Apply(a & Vector512.Create(0xFFFFu), b & Vector512.Create(0xFFFFu)); }
+
+    /// <summary>The upper of two bfloat16 operands.</summary>
+    internal struct InUpperBrain<T> : ICompare32 where T : struct, ICompare32 { public static Vector512<uint> Apply(Vector512<uint> a, Vector512<uint> b) => T.Apply(a & Vector512.Create(0xFFFF0000u), b & Vector512.Create(0xFFFF0000u)); }
 
     /// <inheritdoc cref="Not{T}"/>
     internal struct Not64<T> : ICompare64 where T : struct, ICompare64 { public static Vector512<ulong> Apply(Vector512<ulong> a, Vector512<ulong> b) => ~T.Apply(a, b); }

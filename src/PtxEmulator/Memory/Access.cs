@@ -101,7 +101,9 @@ internal static unsafe class Access
                 Vector512.Load(addresses + q).Store(warp.HostAddresses + q);
             if (known.Written != null || known.Accesses != null)
                 GlobalChecks.Check(warp, instruction, known, bytes, kind, mask);
-            warp.Block.Counters?.Global(kind, known, addresses, bytes, mask);
+            // Constants come from a cache of their own.
+            if (instruction.Class != InstructionClass.OtherMemory)
+                warp.Block.Counters?.Global(kind, known, addresses, bytes, mask);
             return mask;
         }
         return GlobalByLane(warp, instruction, bytes, kind, mask);
@@ -132,7 +134,7 @@ internal static unsafe class Access
             if (allocation.Written != null || allocation.Accesses != null)
                 GlobalChecks.Check(warp, instruction, allocation, bytes, kind, 1u << lane);
         }
-        if (good != 0)
+        if (good != 0 && instruction.Class != InstructionClass.OtherMemory)
             warp.Block.Counters?.Global(kind, null, warp.Addresses, bytes, good);
         return good;
     }

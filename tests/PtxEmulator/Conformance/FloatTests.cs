@@ -35,8 +35,7 @@ public sealed class FloatTests
                 Check($"add.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.MultiplyAdd(a, One(format), b, format, mode));
                 Check($"sub.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.MultiplyAdd(a, One(format), b ^ format.SignBit, format, mode));
                 Check($"mul.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.MultiplyAdd(a, b, null, format, mode));
-                if (format == FloatFormat.Single || mode == "rn")
-                    Check($"fma.{mode}.{format.Name} {{d}}, {{a}}, {{b}}, {{c}};", format, format, 3, (a, b, c) => ExactFloat.MultiplyAdd(a, b, c, format, mode));
+                Check($"fma.{mode}.{format.Name} {{d}}, {{a}}, {{b}}, {{c}};", format, format, 3, (a, b, c) => ExactFloat.MultiplyAdd(a, b, c, format, mode));
             }
         }
     }
@@ -44,15 +43,15 @@ public sealed class FloatTests
     [Fact]
     public void Quotients_and_roots()
     {
-        foreach (var mode in Modes)
+        foreach (var format in new[] { FloatFormat.Single, FloatFormat.Double })
         {
-            Check($"div.{mode}.f32 {{d}}, {{a}}, {{b}};", FloatFormat.Single, FloatFormat.Single, 2, (a, b, _) => ExactFloat.Divide(a, b, FloatFormat.Single, mode));
-            Check($"sqrt.{mode}.f32 {{d}}, {{a}};", FloatFormat.Single, FloatFormat.Single, 1, (a, _, _) => ExactFloat.SquareRoot(a, FloatFormat.Single, mode));
+            foreach (var mode in Modes)
+            {
+                Check($"div.{mode}.{format.Name} {{d}}, {{a}}, {{b}};", format, format, 2, (a, b, _) => ExactFloat.Divide(a, b, format, mode));
+                Check($"sqrt.{mode}.{format.Name} {{d}}, {{a}};", format, format, 1, (a, _, _) => ExactFloat.SquareRoot(a, format, mode));
+                Check($"rcp.{mode}.{format.Name} {{d}}, {{a}};", format, format, 1, (a, _, _) => ExactFloat.Divide(One(format), a, format, mode));
+            }
         }
-        Check("rcp.rn.f32 {d}, {a};", FloatFormat.Single, FloatFormat.Single, 1, (a, _, _) => ExactFloat.Divide(One(FloatFormat.Single), a, FloatFormat.Single, "rn"));
-        Check("div.rn.f64 {d}, {a}, {b};", FloatFormat.Double, FloatFormat.Double, 2, (a, b, _) => ExactFloat.Divide(a, b, FloatFormat.Double, "rn"));
-        Check("sqrt.rn.f64 {d}, {a};", FloatFormat.Double, FloatFormat.Double, 1, (a, _, _) => ExactFloat.SquareRoot(a, FloatFormat.Double, "rn"));
-        Check("rcp.rn.f64 {d}, {a};", FloatFormat.Double, FloatFormat.Double, 1, (a, _, _) => ExactFloat.Divide(One(FloatFormat.Double), a, FloatFormat.Double, "rn"));
     }
 
     [Fact]
@@ -153,6 +152,50 @@ public sealed class FloatTests
         }
     }
 
+    [Theory]
+    [InlineData("f16"), InlineData("bf16")]
+    public void Packed_comparisons_compare_each_half(string name)
+    {
+        var format = name == "f16" ? FloatFormat.Half : FloatFormat.Brain;
+        var one = (ulong)format.Bias << format.FractionBits;
+        bool Less(ulong x, ulong y) =>
+            !format.IsNaN(x) && !format.IsNaN(y)
+            && BitConverter.UInt64BitsToDouble(ExactFloat.Convert(x, format, FloatFormat.Double, "rn")!.Value) < BitConverter.UInt64BitsToDouble(ExactFloat.Convert(y, format, FloatFormat.Double, "rn")!.Value);
+        // (a, b) against (b, a): the lower halves and the upper ones give different answers wherever a and b differ.
+        const string Pack = "mov.b32 %s0, {{a}, {b}}; mov.b32 %s1, {{b}, {a}}; ";
+        PtxCase.Check($"{Pack}setp.lt.{name}x2 {{d}}|%pe, %s0, %s1;", "pred", [name, name], Operands(format, 2), (a, b, _) => Less(a, b) ? 1UL : 0);
+        PtxCase.Check($"{Pack}setp.lt.{name}x2 %pe|{{d}}, %s0, %s1;", "pred", [name, name], Operands(format, 2), (a, b, _) => Less(b, a) ? 1UL : 0);
+        PtxCase.Check($"{Pack}setp.nan.{name}x2 {{d}}|%pe, %s0, %s0; setp.ge.or.{name}x2 %pe|{{d}}, %s0, %s1, {{d}};", "pred", [name, name], Operands(format, 2), (a, b, _) =>
+            format.IsNaN(a) || (!format.IsNaN(a) && !format.IsNaN(b) && !Less(b, a)) ? 1UL : 0);
+        PtxCase.Check($"{Pack}set.lt.{name}x2.{name}x2 {{d}}, %s0, %s1;", "b32", [name, name], Operands(format, 2), (a, b, _) => (Less(a, b) ? one : 0) | (Less(b, a) ? one << 16 : 0));
+    }
+
+    [Fact]
+    public void Kinds_of_numbers()
+    {
+        foreach (var format in new[] { FloatFormat.Single, FloatFormat.Double })
+        {
+            var infinity = (1UL << (format == FloatFormat.Single ? 8 : 11)) - 1 << format.FractionBits;
+            foreach (var kind in new[] { "finite", "infinite", "number", "notanumber", "normal", "subnormal" })
+            {
+                PtxCase.Check($"testp.{kind}.{format.Name} {{d}}, {{a}};", "pred", [format.Name], Operands(format, 1), (a, _, _) =>
+                {
+                    var magnitude = a & ~format.SignBit;
+                    var smallest = 1UL << format.FractionBits;
+                    return kind switch
+                    {
+                        "finite" => magnitude < infinity,
+                        "infinite" => magnitude == infinity,
+                        "number" => magnitude <= infinity,
+                        "notanumber" => magnitude > infinity,
+                        "normal" => magnitude >= smallest && magnitude < infinity,
+                        _ => magnitude > 0 && magnitude < smallest,
+                    } ? 1UL : 0;
+                });
+            }
+        }
+    }
+
     public static TheoryData<string, double, double> Approximations => new()
     {
         // Instruction, relative bound, absolute bound, from the PTX documentation; sin and cos in [-pi, pi], lg2 near 1 absolutely.
@@ -212,6 +255,34 @@ public sealed class FloatTests
         var atEnds = PtxCase.Run($"{name}.approx.f32 {{d}}, {{a}};", "f32", ["f32"], [ends]);
         for (var i = 0; i < ends.Length; i++)
             Assert.Equal(float.IsNaN(expected[i]) ? 0x7FFFFFFF : BitConverter.SingleToUInt32Bits(expected[i]), atEnds[i]);
+    }
+
+    [Fact]
+    public void Double_reciprocals_in_the_gross_form()
+    {
+        // Only the upper 32 bits of the operand count and only those of the result are set; 20 bits of fraction are left, subnormal values are zero.
+        var columns = Operands(FloatFormat.Double, 1);
+        foreach (var name in new[] { "rcp", "rsqrt" })
+        {
+            var actual = PtxCase.Run($"{name}.approx.ftz.f64 {{d}}, {{a}};", "f64", ["f64"], columns);
+            for (var i = 0; i < actual.Length; i++)
+            {
+                var bits = FloatFormat.Double.IsSubnormal(columns[0][i]) ? columns[0][i] & FloatFormat.Double.SignBit : columns[0][i];
+                var operand = BitConverter.UInt64BitsToDouble(FloatFormat.Double.IsNaN(bits) ? bits : bits & ~0xFFFFFFFFUL);
+                var result = BitConverter.UInt64BitsToDouble(actual[i]);
+                var exact = name == "rcp" ? 1 / operand : 1 / Math.Sqrt(operand);
+                var right = double.IsNaN(exact) ? double.IsNaN(result)
+                    : double.IsInfinity(exact) || exact == 0 ? result.Equals(exact) && double.IsNegative(result) == double.IsNegative(exact)
+                    : Math.Abs(exact) < 2.3e-308 ? result == 0 || Math.Abs(result) < 2.3e-308
+                    : (actual[i] & 0xFFFFFFFF) == 0 && Math.Abs(result - exact) <= Math.Abs(exact) * Math.Pow(2, -20);
+                Assert.True(right, $"{name}.approx.ftz.f64(0x{columns[0][i]:x}): expected about {exact:R}, got 0x{actual[i]:x}");
+            }
+        }
+        var random = new Random(8);
+        ulong[] inputs = [.. Enumerable.Range(0, 500).Select(_ => BitConverter.DoubleToUInt64Bits(Math.Pow(2, random.NextDouble() * 1800 - 900)))];
+        var roots = PtxCase.Run("rsqrt.approx.f64 {d}, {a};", "f64", ["f64"], [inputs]);
+        for (var i = 0; i < inputs.Length; i++)
+            Assert.Equal(1, BitConverter.UInt64BitsToDouble(roots[i]) * Math.Sqrt(BitConverter.UInt64BitsToDouble(inputs[i])), 1e-15);
     }
 
     [Fact]

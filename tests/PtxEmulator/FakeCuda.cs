@@ -1,0 +1,185 @@
+using System.Runtime.InteropServices;
+using Kernels.Backends.Gpu.Native;
+
+namespace Kernels.Tests.PtxEmulator;
+
+/// <summary>
+/// Stands in for libcuda: native functions of the same signatures, written from the driver API's documentation, that note what they are given and give back what a test asks for.
+/// Device memory is host memory. Used by one test class, whose tests run one after the other.
+/// </summary>
+internal static unsafe class FakeCuda
+{
+    private static readonly Dictionary<string, nint> Exports = [];
+
+    /// <summary>Calls in order, with their arguments.</summary>
+    internal static List<string> Calls { get; } = [];
+
+    /// <summary>Results by call; 0 where there is none.</summary>
+    internal static Dictionary<string, int> Results { get; } = [];
+
+    internal static byte[] Arguments { get; private set; } = [];
+
+    internal static int LiveHandles { get; private set; }
+
+    private static bool isCapturing;
+
+    internal static LibCuda Load(params string[] without)
+    {
+        Calls.Clear();
+        Results.Clear();
+        (LiveHandles, isCapturing) = (0, false);
+        Fill();
+        return new LibCuda(name => without.Contains(name) ? 0 : Exports.GetValueOrDefault(name));
+    }
+
+    private static int Note(string call, string arguments = "")
+    {
+        Calls.Add(arguments.Length > 0 ? $"{call}({arguments})" : call);
+        return Results.GetValueOrDefault(call);
+    }
+
+    private static void Fill()
+    {
+        if (Exports.Count > 0)
+            return;
+        Exports["cuInit"] = (nint)(delegate* unmanaged<uint, int>)&Init;
+        Exports["cuGetErrorName"] = (nint)(delegate* unmanaged<int, byte**, int>)&ErrorName;
+        Exports["cuGetErrorString"] = (nint)(delegate* unmanaged<int, byte**, int>)&ErrorString;
+        Exports["cuDeviceGetCount"] = (nint)(delegate* unmanaged<int*, int>)&Count;
+        Exports["cuDeviceGet"] = (nint)(delegate* unmanaged<int*, int, int>)&Get;
+        Exports["cuDeviceGetName"] = (nint)(delegate* unmanaged<byte*, int, int, int>)&GetName;
+        Exports["cuDeviceTotalMem_v2"] = (nint)(delegate* unmanaged<nuint*, int, int>)&TotalMem;
+        Exports["cuDeviceGetAttribute"] = (nint)(delegate* unmanaged<int*, int, int, int>)&GetAttribute;
+        Exports["cuDevicePrimaryCtxRetain"] = (nint)(delegate* unmanaged<nint*, int, int>)&Retain;
+        Exports["cuDevicePrimaryCtxRelease_v2"] = (nint)(delegate* unmanaged<int, int>)&Release;
+        Exports["cuCtxSetCurrent"] = (nint)(delegate* unmanaged<nint, int>)&SetCurrent;
+        Exports["cuCtxSynchronize"] = (nint)(delegate* unmanaged<int>)&SynchronizeAll;
+        Exports["cuMemAlloc_v2"] = (nint)(delegate* unmanaged<ulong*, nuint, int>)&Alloc;
+        Exports["cuMemFree_v2"] = (nint)(delegate* unmanaged<ulong, int>)&Free;
+        Exports["cuMemGetInfo_v2"] = (nint)(delegate* unmanaged<nuint*, nuint*, int>)&Info;
+        Exports["cuMemcpyHtoDAsync_v2"] = (nint)(delegate* unmanaged<ulong, void*, nuint, nint, int>)&ToDevice;
+        Exports["cuMemcpyDtoHAsync_v2"] = (nint)(delegate* unmanaged<void*, ulong, nuint, nint, int>)&ToHost;
+        Exports["cuMemcpyDtoDAsync_v2"] = (nint)(delegate* unmanaged<ulong, ulong, nuint, nint, int>)&Within;
+        Exports["cuMemsetD8Async"] = (nint)(delegate* unmanaged<ulong, byte, nuint, nint, int>)&Set;
+        Exports["cuModuleLoadDataEx"] = (nint)(delegate* unmanaged<nint*, void*, uint, int*, void**, int>)&LoadModule;
+        Exports["cuModuleUnload"] = (nint)(delegate* unmanaged<nint, int>)&Unload;
+        Exports["cuModuleGetFunction"] = (nint)(delegate* unmanaged<nint*, nint, byte*, int>)&GetFunction;
+        Exports["cuModuleGetGlobal_v2"] = (nint)(delegate* unmanaged<ulong*, nuint*, nint, byte*, int>)&GetGlobal;
+        Exports["cuFuncGetAttribute"] = (nint)(delegate* unmanaged<int*, int, nint, int>)&FunctionAttribute;
+        Exports["cuFuncSetAttribute"] = (nint)(delegate* unmanaged<nint, int, int, int>)&SetFunctionAttribute;
+        Exports["cuFuncGetParamInfo"] = (nint)(delegate* unmanaged<nint, nuint, nuint*, nuint*, int>)&ParameterInfo;
+        Exports["cuLaunchKernel"] = (nint)(delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)&Launch;
+        Exports["cuStreamCreate"] = (nint)(delegate* unmanaged<nint*, uint, int>)&CreateStream;
+        Exports["cuStreamDestroy_v2"] = (nint)(delegate* unmanaged<nint, int>)&DestroyStream;
+        Exports["cuStreamSynchronize"] = (nint)(delegate* unmanaged<nint, int>)&SynchronizeStream;
+        Exports["cuStreamWaitEvent"] = (nint)(delegate* unmanaged<nint, nint, uint, int>)&WaitEvent;
+        Exports["cuStreamIsCapturing"] = (nint)(delegate* unmanaged<nint, int*, int>)&IsCapturing;
+        Exports["cuStreamBeginCapture_v2"] = (nint)(delegate* unmanaged<nint, int, int>)&BeginCapture;
+        Exports["cuStreamEndCapture"] = (nint)(delegate* unmanaged<nint, nint*, int>)&EndCapture;
+        Exports["cuEventCreate"] = (nint)(delegate* unmanaged<nint*, uint, int>)&CreateEvent;
+        Exports["cuEventDestroy_v2"] = (nint)(delegate* unmanaged<nint, int>)&DestroyEvent;
+        Exports["cuEventRecord"] = (nint)(delegate* unmanaged<nint, nint, int>)&Record;
+        Exports["cuEventSynchronize"] = (nint)(delegate* unmanaged<nint, int>)&SynchronizeEvent;
+        Exports["cuEventElapsedTime"] = (nint)(delegate* unmanaged<float*, nint, nint, int>)&Elapsed;
+        Exports["cuGraphGetNodes"] = (nint)(delegate* unmanaged<nint, nint*, nuint*, int>)&GetNodes;
+        Exports["cuGraphInstantiateWithFlags"] = (nint)(delegate* unmanaged<nint*, nint, ulong, int>)&Instantiate;
+        Exports["cuGraphLaunch"] = (nint)(delegate* unmanaged<nint, nint, int>)&LaunchGraph;
+        Exports["cuGraphDestroy"] = (nint)(delegate* unmanaged<nint, int>)&DestroyGraph;
+        Exports["cuGraphExecDestroy"] = (nint)(delegate* unmanaged<nint, int>)&DestroyExecutable;
+    }
+
+    private static readonly byte* TestName = (byte*)Marshal.StringToCoTaskMemUTF8("CUDA_ERROR_OF_TEST");
+    private static readonly byte* TestText = (byte*)Marshal.StringToCoTaskMemUTF8("the text of the error");
+
+    private static int New(nint* handle, nint value, string call, string arguments = "")
+    {
+        var result = Note(call, arguments);
+        *handle = result == 0 ? value : 0;
+        LiveHandles += result == 0 ? 1 : 0;
+        return result;
+    }
+
+    private static int Gone(string call)
+    {
+        LiveHandles--;
+        return Note(call);
+    }
+
+    [UnmanagedCallersOnly] private static int Init(uint flags) => Note("cuInit", $"{flags}");
+    [UnmanagedCallersOnly] private static int ErrorName(int error, byte** text) { *text = TestName; return error > 9000 ? 1 : 0; }
+    [UnmanagedCallersOnly] private static int ErrorString(int error, byte** text) { *text = TestText; return 0; }
+    [UnmanagedCallersOnly] private static int Count(int* count) { *count = 1; return Note("cuDeviceGetCount"); }
+    [UnmanagedCallersOnly] private static int Get(int* device, int ordinal) { *device = ordinal; return Note("cuDeviceGet"); }
+    [UnmanagedCallersOnly] private static int GetName(byte* name, int length, int device) { "Fake 100\0"u8.CopyTo(new Span<byte>(name, length)); return Note("cuDeviceGetName"); }
+    [UnmanagedCallersOnly] private static int TotalMem(nuint* bytes, int device) { *bytes = (nuint)80 << 30; return Note("cuDeviceTotalMem"); }
+    [UnmanagedCallersOnly] private static int GetAttribute(int* value, int attribute, int device) { *value = attribute switch { 16 => 132, 75 => 9, 76 => 0, 97 => 232448, _ => -1 }; return 0; }
+    [UnmanagedCallersOnly] private static int Retain(nint* context, int device) => New(context, 77, "cuDevicePrimaryCtxRetain");
+    [UnmanagedCallersOnly] private static int Release(int device) => Gone("cuDevicePrimaryCtxRelease");
+    [UnmanagedCallersOnly] private static int SetCurrent(nint context) => Note("cuCtxSetCurrent", $"{context}");
+    [UnmanagedCallersOnly] private static int SynchronizeAll() => Note("cuCtxSynchronize");
+    [UnmanagedCallersOnly] private static int Alloc(ulong* address, nuint bytes) { var result = Note("cuMemAlloc", $"{bytes}"); *address = result == 0 ? (ulong)NativeMemory.Alloc(bytes) : 0; return result; }
+    [UnmanagedCallersOnly] private static int Free(ulong address) { var result = Note("cuMemFree"); if (result == 0) NativeMemory.Free((void*)address); return result; }
+    [UnmanagedCallersOnly] private static int Info(nuint* free, nuint* total) { (*free, *total) = (1000, 2000); return 0; }
+    [UnmanagedCallersOnly] private static int ToDevice(ulong to, void* from, nuint bytes, nint stream) { CapturedSource = (nint)from; Buffer.MemoryCopy(from, (void*)to, bytes, bytes); return Note("cuMemcpyHtoDAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int ToHost(void* to, ulong from, nuint bytes, nint stream) { Buffer.MemoryCopy((void*)from, to, bytes, bytes); return Note("cuMemcpyDtoHAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int Within(ulong to, ulong from, nuint bytes, nint stream) { Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes); return Note("cuMemcpyDtoDAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int Set(ulong to, byte value, nuint bytes, nint stream) { NativeMemory.Fill((void*)to, bytes, value); return Note("cuMemsetD8Async", $"{value}, {bytes}, {stream}"); }
+
+    internal static nint CapturedSource { get; private set; }
+
+    [UnmanagedCallersOnly]
+    private static int LoadModule(nint* module, void* image, uint count, int* options, void** values)
+    {
+        var result = New(module, 5, "cuModuleLoadDataEx", Marshal.PtrToStringUTF8((nint)image)!);
+        // CU_JIT_ERROR_LOG_BUFFER is 5, its size 6.
+        for (var i = 0; i < count; i++)
+        {
+            if (result != 0 && options[i] == 5)
+                "ptxas fatal: line 3\0"u8.CopyTo(new Span<byte>(values[i], (int)(nint)values[i + 1]));
+        }
+        return result;
+    }
+
+    [UnmanagedCallersOnly] private static int Unload(nint module) => Gone("cuModuleUnload");
+    [UnmanagedCallersOnly] private static int GetFunction(nint* function, nint module, byte* name) { *function = 6; return Marshal.PtrToStringUTF8((nint)name) == "k" ? Note("cuModuleGetFunction") : 500; }
+    [UnmanagedCallersOnly] private static int GetGlobal(ulong* address, nuint* bytes, nint module, byte* name) { (*address, *bytes) = (4096, 12); return Marshal.PtrToStringUTF8((nint)name) == "v" ? 0 : 500; }
+    [UnmanagedCallersOnly] private static int FunctionAttribute(int* value, int attribute, nint function) { *value = 1024; return attribute == 1 ? 0 : 1; }
+    [UnmanagedCallersOnly] private static int SetFunctionAttribute(nint function, int attribute, int value) => Note("cuFuncSetAttribute", $"{function}, {attribute}, {value}");
+
+    // The kernel (float, u64, u16).
+    [UnmanagedCallersOnly]
+    private static int ParameterInfo(nint function, nuint index, nuint* offset, nuint* bytes)
+    {
+        (*offset, *bytes) = index switch { 0 => (0u, 4u), 1 => (8u, 8u), _ => ((nuint)16, (nuint)2) };
+        return index < 3 ? 0 : 1;
+    }
+
+    [UnmanagedCallersOnly]
+    private static int Launch(nint function, uint gx, uint gy, uint gz, uint bx, uint by, uint bz, uint shared, nint stream, void** parameters, void** extra)
+    {
+        // CU_LAUNCH_PARAM_BUFFER_POINTER is 1, _BUFFER_SIZE 2, _END 0.
+        var isPacked = parameters == null && (nint)extra[0] == 1 && (nint)extra[2] == 2 && extra[4] == null;
+        Arguments = isPacked ? new ReadOnlySpan<byte>(extra[1], (int)*(nuint*)extra[3]).ToArray() : [];
+        return Note("cuLaunchKernel", $"{function}, {gx}, {gy}, {gz}, {bx}, {by}, {bz}, {shared}, {stream}");
+    }
+
+    private static nint streams = 100;
+
+    [UnmanagedCallersOnly] private static int CreateStream(nint* stream, uint flags) => New(stream, ++streams, "cuStreamCreate", $"{flags}");
+    [UnmanagedCallersOnly] private static int DestroyStream(nint stream) => Gone("cuStreamDestroy");
+    [UnmanagedCallersOnly] private static int SynchronizeStream(nint stream) => Note("cuStreamSynchronize");
+    [UnmanagedCallersOnly] private static int WaitEvent(nint stream, nint driverEvent, uint flags) => Note("cuStreamWaitEvent");
+    [UnmanagedCallersOnly] private static int IsCapturing(nint stream, int* status) { *status = isCapturing ? 1 : 0; return 0; }
+    [UnmanagedCallersOnly] private static int BeginCapture(nint stream, int mode) { isCapturing = true; return Note("cuStreamBeginCapture", $"{mode}"); }
+    [UnmanagedCallersOnly] private static int EndCapture(nint stream, nint* graph) { isCapturing = false; return New(graph, 8, "cuStreamEndCapture"); }
+    [UnmanagedCallersOnly] private static int CreateEvent(nint* driverEvent, uint flags) => New(driverEvent, 9, "cuEventCreate", $"{flags}");
+    [UnmanagedCallersOnly] private static int DestroyEvent(nint driverEvent) => Gone("cuEventDestroy");
+    [UnmanagedCallersOnly] private static int Record(nint driverEvent, nint stream) => Note("cuEventRecord");
+    [UnmanagedCallersOnly] private static int SynchronizeEvent(nint driverEvent) => Note("cuEventSynchronize");
+    [UnmanagedCallersOnly] private static int Elapsed(float* milliseconds, nint start, nint end) { *milliseconds = 1.5f; return Note("cuEventElapsedTime"); }
+    [UnmanagedCallersOnly] private static int GetNodes(nint graph, nint* nodes, nuint* count) { *count = 3; return nodes == null ? 0 : 1; }
+    [UnmanagedCallersOnly] private static int Instantiate(nint* executable, nint graph, ulong flags) => New(executable, 10, "cuGraphInstantiate", $"{graph}, {flags}");
+    [UnmanagedCallersOnly] private static int LaunchGraph(nint executable, nint stream) => Note("cuGraphLaunch", $"{executable}");
+    [UnmanagedCallersOnly] private static int DestroyGraph(nint graph) => Gone("cuGraphDestroy");
+    [UnmanagedCallersOnly] private static int DestroyExecutable(nint executable) => Gone("cuGraphExecDestroy");
+}
