@@ -1,4 +1,9 @@
+using System.Globalization;
 using BenchmarkDotNet.Attributes;
+using BenchmarkDotNet.Columns;
+using BenchmarkDotNet.Configs;
+using BenchmarkDotNet.Reports;
+using BenchmarkDotNet.Running;
 using Kernels.Checkpoints;
 
 namespace Kernels.Bench.Files;
@@ -8,6 +13,7 @@ namespace Kernels.Bench.Files;
 /// file per second are what a disk would have to deliver.
 /// </summary>
 [MemoryDiagnoser]
+[Config(typeof(Config))]
 public class CheckpointLoading
 {
     private const int Tensors = 64;
@@ -51,5 +57,40 @@ public class CheckpointLoading
         }
 
         return _destination[^1];
+    }
+
+    private sealed class Config : ManualConfig
+    {
+        public Config() => AddColumn(new RateColumn());
+    }
+
+    private sealed class RateColumn : IColumn
+    {
+        public string Id => nameof(RateColumn);
+
+        public string ColumnName => "GB/s";
+
+        public string Legend => "Bytes of the file's weights over the mean time, in 10^9 per second";
+
+        public bool AlwaysShow => true;
+
+        public ColumnCategory Category => ColumnCategory.Custom;
+
+        public int PriorityInCategory => 0;
+
+        public bool IsNumeric => true;
+
+        public UnitType UnitType => UnitType.Dimensionless;
+
+        public bool IsAvailable(Summary summary) => true;
+
+        public bool IsDefault(Summary summary, BenchmarkCase benchmarkCase) => false;
+
+        public string GetValue(Summary summary, BenchmarkCase benchmarkCase) =>
+            benchmarkCase.Descriptor.WorkloadMethod.Name == nameof(Load) && summary[benchmarkCase]?.ResultStatistics is { } statistics
+                ? ((long)Tensors * Elements * ((DType)benchmarkCase.Parameters[nameof(Type)]).SizeInBytes() / statistics.Mean).ToString("F2", CultureInfo.InvariantCulture)
+                : "-";
+
+        public string GetValue(Summary summary, BenchmarkCase benchmarkCase, SummaryStyle style) => GetValue(summary, benchmarkCase);
     }
 }

@@ -32,6 +32,26 @@ public sealed class ExecutorTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     }
 
     [Fact]
+    public void A_profile_is_a_run_with_a_time_for_every_launch()
+    {
+        Tensor x = _builder.Input("x", [2, 3]);
+        Tensor twice = _builder.Add("twice", new Add(), x, x);
+        Tensor flat = _builder.Add("flat", new Reshape([6]), twice);
+        Tensor padded = _builder.Add("padded", new Pad(0, 1, 2), flat);
+        _builder.Output("y", padded);
+        using Executor executor = Compile();
+        executor.Write("x", [1f, 2, 3, 4, 5, 6]);
+
+        // A reshape launches nothing; padding is one launch of three kernels.
+        double[] milliseconds = [-1, -1];
+        executor.Profile(milliseconds);
+        Assert.Equal([0, 2, 4, 6, 8, 10, 12, 0, 0], executor.Read("y"));
+        Assert.All(milliseconds, ms => Assert.True(ms >= 0));
+        Assert.Throws<ArgumentException>(() => executor.Profile(new double[3]));
+        Assert.Throws<OperationCanceledException>(() => executor.Profile(milliseconds, new CancellationToken(canceled: true)));
+    }
+
+    [Fact]
     public void Missing_and_misshapen_weights_are_refused()
     {
         Tensor x = _builder.Input("x", [2, 3]);
