@@ -64,7 +64,7 @@ public sealed class CudaDriverTests
     }
 
     [Fact]
-    public void A_launch_hands_over_geometry_and_one_block_of_arguments_and_allocates_nothing()
+    public void A_launch_hands_over_geometry_and_one_block_of_arguments()
     {
         using (var driver = new CudaDriver(FakeCuda.Load()))
         {
