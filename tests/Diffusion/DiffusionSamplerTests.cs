@@ -62,20 +62,21 @@ public sealed class DiffusionSamplerTests(CpuFixture cpu) : IClassFixture<CpuFix
     public void Noise_handed_over_replaces_the_seed()
     {
         using DiffusionSampler sampler = Sampler(s_settings["DDPM, classifier"]);
-        SampleBatch drawn = new() { Count = 2, Labels = [1, 2], Seed = 3 };
+        const ulong Seed = 0x5_0000_0003, First = 0x7_0000_0009;
+        SampleBatch drawn = new() { Count = 2, Labels = [1, 2], Seed = Seed, FirstImage = (long)First };
         float[] initial = new float[2 * Pixels], noise = new float[Steps * 2 * Pixels];
         for (uint i = 0; i < 2; i++)
         {
-            RandomStreams.Normals(3, i, RandomStreams.InitialNoise, 0, initial.AsSpan((int)i * Pixels, Pixels));
+            RandomStreams.Normals(Seed, First + i, RandomStreams.InitialNoise, 0, initial.AsSpan((int)i * Pixels, Pixels));
             for (int step = 0; step < Steps; step++)
             {
-                RandomStreams.Normals(3, i, RandomStreams.StepNoise(step), 0, noise.AsSpan(((step * 2) + (int)i) * Pixels, Pixels));
+                RandomStreams.Normals(Seed, First + i, RandomStreams.StepNoise(step), 0, noise.AsSpan(((step * 2) + (int)i) * Pixels, Pixels));
             }
         }
 
         float[] expected = sampler.Sample(drawn);
         Assert.Equal(expected, sampler.Sample(drawn with { Initial = initial }));
-        Assert.Equal(expected, sampler.Sample(drawn with { Initial = initial, StepNoise = noise, Seed = 99 }));
+        Assert.Equal(expected, sampler.Sample(drawn with { Initial = initial, StepNoise = noise, Seed = 99, FirstImage = 0 }));
         noise[5] += 1;
         Assert.NotEqual(expected, sampler.Sample(drawn with { StepNoise = noise }));
     }

@@ -50,7 +50,8 @@ public sealed class CostTests
         Assert.Equal(new Cost(32, 32, 0), builder.AddNode("slice", new Slice(1, 2, 2), x).Cost);
         Assert.Equal(new Cost(192, 192, 0), builder.AddNode("both", new Concat(), x, builder.Input("y", [4, 6])).Cost);
         Assert.Equal(new Cost(16 + 8, 16, 0), builder.AddNode("rows", new Embedding(), builder.Input("labels", [2], DType.I32), builder.Weight("table", [1000, 2])).Cost);
-        Assert.Equal(builder.Build().Nodes.Aggregate(default(Cost), (sum, n) => Cost.Add(sum, n.Cost)), builder.Build().Cost);
+        Assert.Equal(new Cost(96 + 32 + 192 + 24, 96 + 32 + 192 + 16, 24), builder.Build().Cost);
+        Assert.Equal(344 + 336, builder.Build().Cost.Bytes);
     }
 
     private static Cost Of(Op op, params Shape[] inputs) =>

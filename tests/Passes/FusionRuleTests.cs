@@ -110,6 +110,15 @@ public sealed class FusionRuleTests
     }
 
     [Fact]
+    public void Equal_outputs_are_all_there()
+    {
+        Tensor x = _builder.Input("x", [2, 3]);
+        _builder.Output("y", _builder.Add("y", new Activation(ActivationKind.SiLU), x));
+        _builder.Output("z", _builder.Add("z", new Activation(ActivationKind.SiLU), x));
+        Assert.Equal(["y", "z"], Fusion.Apply(_builder.Build()).Graph.Nodes.Select(n => n.Name));
+    }
+
+    [Fact]
     public void An_output_is_never_absorbed()
     {
         Tensor x = _builder.Input("x", [1, 4, 4, 32]);

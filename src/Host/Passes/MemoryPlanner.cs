@@ -51,7 +51,7 @@ public static class MemoryPlanner
         Dictionary<Tensor, int> lastUse = LastUses(graph);
         foreach (Tensor input in graph.Inputs)
         {
-            storages.Add(input, new Storage(input.Bytes, -1) { Last = graph.Nodes.Count, Held = true });
+            storages.Add(input, new Storage(input.Bytes, -1) { Last = graph.Nodes.Count });
         }
 
         int inPlace = 0;
@@ -65,7 +65,6 @@ public static class MemoryPlanner
                 inPlace += shared is not null && !node.Op.IsView ? 1 : 0;
                 Storage storage = shared ?? new Storage(output.Bytes, i);
                 storage.Last = Math.Max(storage.Last, lastUse.GetValueOrDefault(output, i));
-                storage.Held |= graph.Outputs.Values.Contains(output);
                 storages.Add(output, storage);
             }
         }
@@ -99,7 +98,7 @@ public static class MemoryPlanner
             }
 
             bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == index;
-            bool dies = reuseInPlace && updated is null && !storage.Held && storage.Last <= index;
+            bool dies = reuseInPlace && updated is null && storage.Last <= index;
 
             // Another input in the same storage would be overwritten while it is still being read, unless the op reads that one in step as well.
             bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || node.Op.InPlaceInputs.Contains(p.j));
@@ -198,9 +197,6 @@ public static class MemoryPlanner
         public int First { get; } = first;
 
         public int Last { get; set; } = first;
-
-        /// <summary>Whether the caller reads or writes it, so that nothing else may be put there.</summary>
-        public bool Held { get; set; }
 
         public long Offset { get; set; }
 
