@@ -97,9 +97,14 @@ internal sealed class ConvolutionGeometry
     {
         public int Image, Row, Column;
 
-        public void Advance(Phase phase)
+        /// <summary>Pixels left in the row, this one among them.</summary>
+        public readonly int LeftInRow(Phase phase) => phase.Columns - Column;
+
+        /// <summary>Moves on by some pixels, no more than are left in the row.</summary>
+        public void Advance(Phase phase, int count)
         {
-            if (++Column == phase.Columns)
+            Column += count;
+            if (Column == phase.Columns)
             {
                 Column = 0;
                 if (++Row == phase.Rows)

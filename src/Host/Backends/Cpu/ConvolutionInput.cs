@@ -34,49 +34,55 @@ internal sealed unsafe class ConvolutionInput
     /// <summary>Pointers per pixel: one for every tap and input.</summary>
     public int PointersOf(ConvolutionGeometry.Phase phase) => phase.Taps.Length * (C2 > 0 ? 2 : 1);
 
-    /// <summary>Writes the pointers of one output pixel, all taps of the first input before those of the second.</summary>
+    /// <summary>Writes the pointers of some neighbouring output pixels of one row, all taps of the first input before those of the second.</summary>
     /// <param name="phase">The phase.</param>
-    /// <param name="at">The pixel.</param>
-    /// <param name="slot">The first pointer.</param>
+    /// <param name="at">The first pixel.</param>
+    /// <param name="count">Number of pixels, no more than are left in the row.</param>
+    /// <param name="slot">The first pointer; the pixels' pointers of a tap lie side by side.</param>
     /// <param name="slots">Pointers from one tap to the next.</param>
-    public void Locate(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, float** slot, int slots)
+    public void Locate(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, int count, float** slot, int slots)
     {
-        Locate(phase, at, _x1, C1, slot, slots);
+        Locate(phase, at, count, _x1, C1, slot, slots);
         if (C2 > 0)
         {
-            Locate(phase, at, _x2, C2, slot + ((nint)phase.Taps.Length * slots), slots);
+            Locate(phase, at, count, _x2, C2, slot + ((nint)phase.Taps.Length * slots), slots);
         }
     }
 
     /// <summary>
-    /// Writes the pointers of one output pixel, one per row of the filter, to what the taps of that row see side by side: in the input itself where it lies
-    /// there like that, else in a copy.
+    /// Writes the pointers of some neighbouring output pixels of one row, one per row of the filter, to what the taps of that row see side by side: in the
+    /// input itself where it lies there like that, else in a copy.
     /// </summary>
     /// <param name="phase">The phase.</param>
-    /// <param name="at">The pixel.</param>
-    /// <param name="slot">The first pointer.</param>
-    /// <param name="slots">Pointers from one row to the next.</param>
-    /// <param name="copy">Room for taps times channels.</param>
-    public void LocateRows(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, float** slot, int slots, float* copy)
+    /// <param name="at">The first pixel.</param>
+    /// <param name="count">Number of pixels, no more than are left in the row.</param>
+    /// <param name="slot">The first pointer; the pixels' pointers of a row of the filter lie side by side.</param>
+    /// <param name="slots">Pointers from one row of the filter to the next.</param>
+    /// <param name="copies">Room for taps times channels, for each pixel.</param>
+    public void LocateRows(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, int count, float** slot, int slots, float* copies)
     {
         ConvolutionGeometry g = _geometry;
-        int rows = phase.Taps.Length / phase.RowTaps;
-        if (C2 == 0 && phase.RowsAscend && Inside(phase, at))
+        int rows = phase.Taps.Length / phase.RowTaps, rowFloats = phase.RowTaps * (C1 + C2);
+        (int reachTop, int reachBottom, int reachLeft, int reachRight) = phase.Reach;
+        int top = (at.Row * phase.InStep) + reachTop;
+        bool rowsInside = C2 == 0 && phase.RowsAscend && !g.Upsample && top >= 0 && top - reachTop + reachBottom < g.InH;
+        nint stride = (nint)g.InW * C1;
+        float* start = _x1 + ((((nint)at.Image * g.InH) + top) * stride);
+        for (int pixel = 0; pixel < count; pixel++, copies += rows * rowFloats)
         {
-            nint row0 = ((nint)at.Image * g.InH) + (at.Row * phase.InStep) + phase.Reach.Top;
-            float* corner = _x1 + (((row0 * g.InW) + (at.Column * phase.InStep) + phase.Reach.Left) * C1);
-            for (int row = 0; row < rows; row++, slot += slots, corner += (nint)g.InW * C1)
+            int left = ((at.Column + pixel) * phase.InStep) + reachLeft;
+            bool inside = rowsInside && left >= 0 && left - reachLeft + reachRight < g.InW;
+            if (!inside)
             {
-                *slot = corner;
+                Gather(phase, at with { Column = at.Column + pixel }, copies);
             }
 
-            return;
-        }
-
-        Gather(phase, at, copy);
-        for (int row = 0; row < rows; row++, slot += slots, copy += phase.RowTaps * (C1 + C2))
-        {
-            *slot = copy;
+            float* from = inside ? start + ((nint)left * C1) : copies;
+            nint step = inside ? stride : rowFloats;
+            for (int row = 0; row < rows; row++, from += step)
+            {
+                slot[(row * slots) + pixel] = from;
+            }
         }
     }
 
@@ -96,45 +102,32 @@ internal sealed unsafe class ConvolutionInput
         }
     }
 
-    // Whether every tap of a pixel is inside an input that is read as it lies in memory.
-    private bool Inside(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at)
+    private void Locate(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, int count, float* x, int channels, float** slot, int slots)
     {
         ConvolutionGeometry g = _geometry;
-        int row = at.Row * phase.InStep, column = at.Column * phase.InStep;
-        (int top, int bottom, int left, int right) = phase.Reach;
-        return !g.Upsample && row + top >= 0 && row + bottom < g.InH && column + left >= 0 && column + right < g.InW;
-    }
-
-    private void Locate(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, float* x, int channels, float** slot, int slots)
-    {
-        ConvolutionGeometry g = _geometry;
-        int top = at.Row * phase.InStep, left = at.Column * phase.InStep;
-        x += (nint)at.Image * g.InH * g.InW * channels;
-        if (Inside(phase, at))
-        {
-            foreach (ConvolutionGeometry.Tap tap in phase.Taps)
-            {
-                *slot = x + ((nint)(((top + tap.Y) * g.InW) + left + tap.X) * channels);
-                slot += slots;
-            }
-
-            if (phase.Taps.Length == 1)
-            {
-                // A wider filter has met most of its pixels before; here each is new.
-                Simd.PrefetchStretch(slot[-slots], channels);
-            }
-
-            return;
-        }
-
         float* zeros = _scratch.Zeros;
-        int shift = g.Upsample ? 1 : 0, seenH = g.InH << shift, seenW = g.InW << shift;
+        int shift = g.Upsample ? 1 : 0, seenH = g.InH << shift, seenW = g.InW << shift, step = phase.InStep;
+        x += (nint)at.Image * g.InH * g.InW * channels;
         foreach (ConvolutionGeometry.Tap tap in phase.Taps)
         {
-            int row = top + tap.Y, column = left + tap.X;
-            bool inside = (uint)row < (uint)seenH && (uint)column < (uint)seenW;
-            *slot = inside ? x + ((nint)(((row >> shift) * g.InW) + (column >> shift)) * channels) : zeros;
+            int row = (at.Row * step) + tap.Y, column = (at.Column * step) + tap.X;
+            float* start = x + ((nint)(row >> shift) * g.InW * channels);
+            int width = (uint)row < (uint)seenH ? seenW : 0;
+            for (int pixel = 0; pixel < count; pixel++, column += step)
+            {
+                slot[pixel] = (uint)column < (uint)width ? start + ((nint)(column >> shift) * channels) : zeros;
+            }
+
             slot += slots;
+        }
+
+        if (phase.Taps.Length == 1)
+        {
+            // A wider filter has met most of its pixels before; here each is new.
+            for (int pixel = 0; pixel < count; pixel++)
+            {
+                Simd.PrefetchStretch(slot[pixel - slots], channels);
+            }
         }
     }
 

@@ -101,17 +101,25 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         for (int done = 0, rows; done < pixels; done += rows, table += pointers * rows)
         {
             rows = MicroKernel<T>.NextRows(pixels - done);
-            for (int row = 0; row < rows; row++, copies += CopyFloats, at.Advance(phase))
+            for (int row = 0, count; row < rows; row += count, copies += count * CopyFloats)
             {
-                outputRows[done + row] = _geometry.OutputIndex(phase, at);
+                count = Math.Min(rows - row, at.LeftInRow(phase));
                 if (_byRows)
                 {
-                    _input.LocateRows(phase, at, table + row, rows, copies);
+                    _input.LocateRows(phase, at, count, table + row, rows, copies);
                 }
                 else
                 {
-                    _input.Locate(phase, at, table + row, rows);
+                    _input.Locate(phase, at, count, table + row, rows);
                 }
+
+                int output = _geometry.OutputIndex(phase, at);
+                for (int pixel = 0; pixel < count; pixel++)
+                {
+                    outputRows[done + row + pixel] = output + (pixel * phase.OutStep);
+                }
+
+                at.Advance(phase, count);
             }
         }
     }

@@ -42,16 +42,24 @@ internal sealed unsafe class DotConvolution<T> : CpuKernel
         ConvolutionGeometry.Cursor at = ConvolutionGeometry.At(phase, first);
         for (; first < end; first += TilePixels)
         {
-            // Beyond the end the last pixel is repeated and its copies are not written.
             int pixels = Math.Min(TilePixels, end - first);
-            for (int pixel = 0; pixel < TilePixels; pixel++)
+            for (int pixel = 0, count; pixel < pixels; pixel += count)
             {
-                outputRows[pixel] = _geometry.OutputIndex(phase, at);
-                _input.Locate(phase, at, pointers + pixel, TilePixels);
-                if (pixel < pixels - 1 || pixels == TilePixels)
+                count = Math.Min(pixels - pixel, at.LeftInRow(phase));
+                _input.Locate(phase, at, count, pointers + pixel, TilePixels);
+                int row = _geometry.OutputIndex(phase, at);
+                for (int i = 0; i < count; i++)
                 {
-                    at.Advance(phase);
+                    outputRows[pixel + i] = row + (i * phase.OutStep);
                 }
+
+                at.Advance(phase, count);
+            }
+
+            // The last tile may have fewer pixels: the others repeat its first, and are not written.
+            for (int i = 0; pixels < TilePixels && i < _input.PointersOf(phase); i++)
+            {
+                new Span<nint>(pointers + (i * TilePixels) + pixels, TilePixels - pixels).Fill((nint)pointers[i * TilePixels]);
             }
 
             for (int output = 0; output < _weights.Outputs; output += TileOutputs)
