@@ -34,6 +34,9 @@ public sealed unsafe partial class EmulatorDriver : Driver
     public override string Architecture => options.Architecture;
 
     /// <inheritdoc/>
+    public override bool RunsMachineCode => false;
+
+    /// <inheritdoc/>
     public override long TotalBytes => options.TotalBytes;
 
     /// <inheritdoc/>

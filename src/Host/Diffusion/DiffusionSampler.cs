@@ -124,7 +124,7 @@ public sealed class DiffusionSampler : IDisposable
 
     /// <summary>The plan of one step for a batch size.</summary>
     /// <param name="batch">Number of images.</param>
-    public Plan PlanStep(int batch) => Plan.Create(Fusion.Apply(BuildGraph(batch, suppliedNoise: false), _disabledFusions).Graph);
+    public Plan PlanStep(int batch) => _backend.Plan(Fusion.Apply(BuildGraph(batch, suppliedNoise: false), _disabledFusions).Graph);
 
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
@@ -214,7 +214,7 @@ public sealed class DiffusionSampler : IDisposable
         if (!_executors.TryGetValue((batch, suppliedNoise), out Executor? executor))
         {
             Graph graph = Fusion.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions).Graph;
-            _executors.Add((batch, suppliedNoise), executor = _backend.Compile(Plan.Create(graph), _weights));
+            _executors.Add((batch, suppliedNoise), executor = _backend.Compile(_backend.Plan(graph), _weights));
         }
 
         return executor;

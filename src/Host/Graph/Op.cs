@@ -19,6 +19,9 @@ public abstract record Op
     /// <summary>Whether output 0 is input 0 under another shape: nothing is launched and both share storage.</summary>
     public virtual bool IsView => false;
 
+    /// <summary>Whether what it reads and writes is kept in binary32 at every precision: the sampler's arithmetic, probabilities, timesteps.</summary>
+    public virtual bool IsExact => false;
+
     /// <summary>Checks the inputs and says what comes out.</summary>
     /// <param name="inputs">The inputs, with the node's name for messages.</param>
     /// <returns>One type per output.</returns>

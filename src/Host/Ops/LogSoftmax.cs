@@ -7,6 +7,9 @@ namespace Kernels.Ops;
 public sealed record LogSoftmax : Op
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
@@ -37,6 +40,9 @@ public sealed record LogSoftmax : Op
 public sealed record LogSoftmaxGradient : GradientOp
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
@@ -60,6 +66,9 @@ public sealed record LogSoftmaxGradient : GradientOp
 /// <remarks>Inputs: x <c>[N, K]</c>, labels <c>[N]</c> of <see cref="DType.I32"/>. Output: <c>[N]</c>.</remarks>
 public sealed record SelectLabel : Op
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
@@ -89,6 +98,9 @@ public sealed record SelectLabel : Op
 /// <remarks>Inputs: x <c>[N]</c>, labels <c>[N]</c> of <see cref="DType.I32"/>. Output: <c>[N, K]</c>.</remarks>
 public sealed record ScatterLabel(int Classes) : Op
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {

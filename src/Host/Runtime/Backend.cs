@@ -6,6 +6,10 @@ public abstract class Backend : IDisposable
     /// <summary>The device in a few words, for receipts and tables.</summary>
     public abstract string Name { get; }
 
+    /// <summary>Plans a graph as this backend runs it: a device may store activations in fewer bits or keep parallel branches apart.</summary>
+    /// <param name="graph">The graph, fused or not.</param>
+    public virtual Plan Plan(Graph graph) => Runtime.Plan.Create(graph);
+
     /// <summary>Binds a plan to memory and weights. What depends on the weights alone is done here, once.</summary>
     /// <param name="plan">The plan.</param>
     /// <param name="weights">A value for every weight of the plan's graph.</param>

@@ -246,7 +246,7 @@ public sealed class PackVerifier(Backend backend, IReadOnlyCollection<string>? d
         return new Trajectory(final, x, predXstart);
     }
 
-    private Executor Compile(Graph graph, Weights weights) => backend.Compile(Plan.Create(Fusion.Apply(graph, disabledFusions).Graph), weights);
+    private Executor Compile(Graph graph, Weights weights) => backend.Compile(backend.Plan(Fusion.Apply(graph, disabledFusions).Graph), weights);
 
     private static ModelConfig Config(Pack pack, string key, ModelKind kind)
     {

@@ -122,6 +122,9 @@ public abstract class Driver : IDisposable
     /// <summary>The architecture to compile for, for instance <c>sm_90</c>.</summary>
     public abstract string Architecture { get; }
 
+    /// <summary>Whether it runs machine code; otherwise it is given PTX.</summary>
+    public virtual bool RunsMachineCode => true;
+
     /// <summary>Memory of the device in bytes.</summary>
     public abstract long TotalBytes { get; }
 

@@ -22,6 +22,9 @@ internal static class StepInputs
 public sealed record StepTimesteps(int Images) : GradientOp
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(2);
@@ -44,6 +47,9 @@ public sealed record StepTimesteps(int Images) : GradientOp
 /// <remarks>Input: step counter <c>[1]</c>. Output: <c>[1]</c>, in the same memory. So that a captured step can be replayed without a word from the host.</remarks>
 public sealed record AdvanceStep : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
@@ -69,6 +75,9 @@ public sealed record AdvanceStep : GradientOp
 /// </remarks>
 public sealed record StepNoise(Shape Shape) : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
@@ -96,6 +105,9 @@ public sealed record StepNoise(Shape Shape) : GradientOp
 /// </remarks>
 public sealed record ClassifierFreeGuidance(Parameterization Parameterization) : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
@@ -126,6 +138,9 @@ public sealed record ClassifierFreeGuidance(Parameterization Parameterization) :
 /// </remarks>
 public sealed record SamplerUpdate(SamplerKind Sampler, Parameterization Parameterization, bool Noise, bool Guided) : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 

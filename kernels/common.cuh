@@ -1,0 +1,111 @@
+// What every kernel shares: 16-bit storage types, loads and stores that convert, sums over a warp and a block.
+//
+// Arithmetic is binary32 whatever the storage. Pointers that the memory planner may let coincide (an output over a dying input) carry no __restrict__: every kernel reads an
+// element no later than it writes the one at the same place.
+#pragma once
+
+struct __align__(2) half { unsigned short bits; };
+struct __align__(2) bfloat16 { unsigned short bits; };
+
+// N elements moved at once; at most 16 bytes are one instruction.
+template <typename T, int N>
+struct __align__(sizeof(T) * N) Pack { T at[N]; };
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+
+__device__ __forceinline__ float to_float(half x)
+{
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+}
+
+__device__ __forceinline__ float to_float(bfloat16 x) { return __uint_as_float((unsigned)x.bits << 16); }
+
+template <typename T>
+__device__ __forceinline__ T from_float(float x);
+
+template <>
+__device__ __forceinline__ float from_float<float>(float x) { return x; }
+
+template <>
+__device__ __forceinline__ half from_float<half>(float x)
+{
+    half y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+}
+
+template <>
+__device__ __forceinline__ bfloat16 from_float<bfloat16>(float x)
+{
+    bfloat16 y;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+}
+
+// p[0..N) as binary32; p is aligned to N elements.
+template <int N, typename T>
+__device__ __forceinline__ void load(const T* p, float (&x)[N])
+{
+    const Pack<T, N> v = *reinterpret_cast<const Pack<T, N>*>(p);
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        x[i] = to_float(v.at[i]);
+}
+
+template <int N, typename T>
+__device__ __forceinline__ void store(T* p, const float (&x)[N])
+{
+    Pack<T, N> v;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        v.at[i] = from_float<T>(x[i]);
+    *reinterpret_cast<Pack<T, N>*>(p) = v;
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+__device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
+
+// d silu(x) / dx
+__device__ __forceinline__ float silu_gradient(float x)
+{
+    const float s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
+
+// The sum over a warp, in every lane. Butterflies add the same pairs in every lane, so all lanes hold the same bits.
+__device__ __forceinline__ float warp_sum(float x)
+{
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, d);
+    return x;
+}
+
+__device__ __forceinline__ float warp_max(float x)
+{
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, d));
+    return x;
+}
+
+// The sum over a block of WARPS warps, in every thread, in a fixed order. All threads of the block call it; s is theirs until the next barrier after it.
+template <int WARPS>
+__device__ __forceinline__ float block_sum(float x, float* s)
+{
+    x = warp_sum(x);
+    if (WARPS == 1)
+        return x;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        s[threadIdx.x / 32] = x;
+    __syncthreads();
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++)
+        sum += s[w];
+    return sum;
+}

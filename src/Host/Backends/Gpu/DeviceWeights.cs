@@ -1,0 +1,70 @@
+using System.Runtime.InteropServices;
+using Kernels.Runtime;
+
+namespace Kernels.Backends.Gpu;
+
+/// <summary>Weights on the device, each in the layouts that kernels want, repacked on the host once for all executors of a backend.</summary>
+internal sealed class DeviceWeights(Driver driver) : IDisposable
+{
+    private readonly Dictionary<(Weights Weights, string Name, string Layout), DeviceBuffer> _buffers = [];
+
+    /// <summary>Bytes on the device.</summary>
+    public long Bytes => _buffers.Values.Sum(b => b.Bytes);
+
+    /// <summary>Address of a weight in a layout.</summary>
+    /// <param name="weights">Where it comes from.</param>
+    /// <param name="weight">The weight.</param>
+    /// <param name="layout">A name for the layout, element type included.</param>
+    /// <param name="pack">Makes the layout from the dense values of the checkpoint.</param>
+    public ulong Get(Weights weights, Tensor weight, string layout, Func<float[], byte[]> pack)
+    {
+        if (!_buffers.TryGetValue((weights, weight.Name, layout), out DeviceBuffer? buffer))
+        {
+            float[] dense = new float[weight.Shape.Elements];
+            weights.CopyTo(weight.Name, dense);
+            byte[] packed = pack(dense);
+            buffer = new DeviceBuffer(driver, packed.Length, $"{weight.Name} ({layout})");
+            _buffers.Add((weights, weight.Name, layout), buffer);
+            driver.CopyToDevice(buffer.Address, packed);
+            driver.Synchronize();
+        }
+
+        return buffer.Address;
+    }
+
+    /// <summary>The values as bytes of a storage type, rounded to nearest even.</summary>
+    /// <param name="values">The values.</param>
+    /// <param name="dtype">The type.</param>
+    public static byte[] Convert(ReadOnlySpan<float> values, DType dtype)
+    {
+        if (dtype == DType.F32)
+        {
+            return MemoryMarshal.AsBytes(values).ToArray();
+        }
+
+        byte[] bytes = new byte[2 * values.Length];
+        Span<ushort> halves = MemoryMarshal.Cast<byte, ushort>(bytes.AsSpan());
+        for (int i = 0; i < values.Length; i++)
+        {
+            halves[i] = dtype == DType.F16 ? BitConverter.HalfToUInt16Bits((Half)values[i]) : BFloat16Bits(values[i]);
+        }
+
+        return bytes;
+    }
+
+    public void Dispose()
+    {
+        foreach (DeviceBuffer buffer in _buffers.Values)
+        {
+            buffer.Dispose();
+        }
+
+        _buffers.Clear();
+    }
+
+    private static ushort BFloat16Bits(float value)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value);
+        return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    }
+}

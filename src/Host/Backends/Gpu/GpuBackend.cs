@@ -1,0 +1,77 @@
+using System.Globalization;
+using Kernels.Passes;
+using Kernels.Runtime;
+
+namespace Kernels.Backends.Gpu;
+
+/// <summary>Runs plans with the kernels of <c>kernels/*.cu</c> on a device behind a <see cref="Driver"/>: an NVIDIA GPU or the PTX emulator.</summary>
+/// <remarks>
+/// One thing at a time: executors of one backend share its device and wait for each other. Results do not depend on the batch, nor on whether a plan is captured.
+/// </remarks>
+public sealed class GpuBackend : Backend
+{
+    private readonly Driver _driver;
+    private readonly KernelLibrary _library;
+    private readonly DeviceWeights _weights;
+
+    /// <summary>Opens a backend.</summary>
+    /// <param name="driver">The device, which the backend disposes.</param>
+    /// <param name="options">Precision and the like; the defaults if null.</param>
+    /// <exception cref="DeviceException">The device lacks what the precision needs.</exception>
+    public GpuBackend(Driver driver, GpuOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(driver);
+        _driver = driver;
+        Options = options ?? new GpuOptions();
+        foreach (Precision precision in Options.Overrides.Select(o => o.Precision).Prepend(Options.Precision))
+        {
+            int capability = int.Parse(driver.Architecture.AsSpan("sm_".Length).TrimEnd('a'), CultureInfo.InvariantCulture);
+            if (capability < precision.LeastCapability())
+            {
+                throw new DeviceException(
+                    $"{driver.Name} is {driver.Architecture}; {precision} needs sm_{precision.LeastCapability()} or later. Take another precision or device");
+            }
+        }
+
+        _library = new KernelLibrary(driver, KernelSources.Open(Options.KernelsDirectory), new KernelCache(Options.CacheDirectory));
+        _weights = new DeviceWeights(driver);
+    }
+
+    /// <summary>How it works.</summary>
+    public GpuOptions Options { get; }
+
+    /// <inheritdoc/>
+    public override string Name => $"{_driver.Name} ({_driver.Architecture}, {Options.Precision.ToString().ToLowerInvariant()})";
+
+    /// <summary>The device; to be used inside <see cref="Gate"/>.</summary>
+    internal Driver Driver => _driver;
+
+    /// <summary>What keeps the threads of the caller apart.</summary>
+    internal Lock Gate { get; } = new();
+
+    /// <inheritdoc/>
+    public override Plan Plan(Graph graph) => Runtime.Plan.Create(ReducedStorage.Apply(graph, node => Options.Of(node).Storage()));
+
+    /// <inheritdoc/>
+    public override Executor Compile(Plan plan, Weights weights)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        ArgumentNullException.ThrowIfNull(weights);
+        weights.Check(plan.Graph);
+        lock (Gate)
+        {
+            return new GpuExecutor(this, _library, _weights, plan, weights);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _library.Dispose();
+            _weights.Dispose();
+            _driver.Dispose();
+        }
+    }
+}

@@ -1,0 +1,157 @@
+using Kernels.Runtime;
+
+namespace Kernels.Backends.Gpu;
+
+/// <summary>A plan bound to an arena on the device: kernels with their argument blocks, launched one by one or replayed as one graph.</summary>
+internal sealed class GpuExecutor : Executor
+{
+    private readonly Driver _driver;
+    private readonly GpuOptions _options;
+    private readonly Lock _gate;
+    private readonly DriverStream _stream;
+    private readonly DeviceBuffer _arena;
+    private readonly GpuLowering _lowering;
+    private readonly DriverFunction[] _functions;
+    private readonly byte[][] _arguments;
+
+    // _ends[i]: the kernels of launches 0 to i.
+    private readonly int[] _ends;
+    private readonly GpuDebugger? _debugger;
+    private DriverGraph? _graph;
+
+    public GpuExecutor(GpuBackend backend, KernelLibrary library, DeviceWeights deviceWeights, Plan plan, Weights weights)
+    {
+        Plan = plan;
+        _driver = backend.Driver;
+        _options = backend.Options;
+        _gate = backend.Gate;
+        _arena = new DeviceBuffer(_driver, plan.Memory.ArenaBytes, "the arena");
+        _lowering = new GpuLowering(_driver, plan, _arena.Address, deviceWeights, weights, _options);
+        try
+        {
+            _ends = new int[plan.Launches.Count];
+            foreach (Launch launch in plan.Launches)
+            {
+                _lowering.Lower(launch.Node);
+                _ends[launch.Index] = _lowering.Calls.Count;
+            }
+
+            library.Load(_lowering.Calls.Select(c => c.Kernel));
+            _functions = [.. _lowering.Calls.Select(c => library.Function(c.Kernel))];
+            _arguments = [.. _lowering.Calls.Select(c => c.Arguments.ToArray())];
+            _stream = _driver.CreateStream();
+            _debugger = _options.DebugLevel > 0 ? new GpuDebugger(this, _driver, _options) : null;
+        }
+        catch
+        {
+            _lowering.Dispose();
+            _arena.Dispose();
+            throw;
+        }
+    }
+
+    public override Plan Plan { get; }
+
+    /// <summary>The kernels in order.</summary>
+    public IReadOnlyList<KernelCall> Calls => _lowering.Calls;
+
+    /// <summary>The arena, for tests that poison it.</summary>
+    internal DeviceBuffer Arena => _arena;
+
+    public override void Run(CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        lock (_gate)
+        {
+            if (_debugger is not null && _options.DebugLevel > 1)
+            {
+                _debugger.Run(cancellationToken);
+            }
+            else if (_options.Capture)
+            {
+                _driver.Launch(_graph ??= Capture(), _stream);
+            }
+            else
+            {
+                for (int i = 0; i < _functions.Length; i++)
+                {
+                    cancellationToken.ThrowIfCancellationRequested();
+                    LaunchCall(i);
+                }
+            }
+        }
+    }
+
+    /// <summary>Launches one kernel.</summary>
+    /// <param name="call">Its position in <see cref="Calls"/>.</param>
+    internal void LaunchCall(int call) => _driver.Launch(_functions[call], _lowering.Calls[call].Geometry, _arguments[call], _stream);
+
+    /// <summary>Waits for everything launched.</summary>
+    internal void Synchronize() => _driver.Synchronize(_stream);
+
+    /// <summary>Address of a tensor in the arena.</summary>
+    /// <param name="tensor">The tensor.</param>
+    internal ulong Address(Tensor tensor) => _arena.Address + (ulong)Plan.Memory.Offsets[tensor];
+
+    protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            using DriverEvent start = _driver.CreateEvent(), end = _driver.CreateEvent();
+            int call = 0;
+            for (int launch = 0; launch < _ends.Length; launch++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                _driver.Record(start, _stream);
+                for (; call < _ends[launch]; call++)
+                {
+                    LaunchCall(call);
+                }
+
+                _driver.Record(end, _stream);
+                milliseconds[launch] = _driver.ElapsedMilliseconds(start, end);
+            }
+        }
+    }
+
+    protected override void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes)
+    {
+        lock (_gate)
+        {
+            _driver.CopyToDevice(Address(tensor), bytes, _stream);
+        }
+    }
+
+    protected override void ReadCore(Tensor tensor, Span<byte> bytes)
+    {
+        lock (_gate)
+        {
+            _driver.CopyToHost(bytes, Address(tensor), _stream);
+        }
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            lock (_gate)
+            {
+                _graph?.Dispose();
+                _stream.Dispose();
+                _lowering.Dispose();
+                _arena.Dispose();
+            }
+        }
+    }
+
+    private DriverGraph Capture()
+    {
+        _driver.BeginCapture(_stream);
+        for (int i = 0; i < _functions.Length; i++)
+        {
+            LaunchCall(i);
+        }
+
+        return _driver.EndCapture(_stream);
+    }
+}
