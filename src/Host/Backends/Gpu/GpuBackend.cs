@@ -50,7 +50,11 @@ public sealed class GpuBackend : Backend
     internal Lock Gate { get; } = new();
 
     /// <inheritdoc/>
-    public override Plan Plan(Graph graph) => Runtime.Plan.Create(ReducedStorage.Apply(graph, node => Options.Of(node).Storage()));
+    public override Plan Plan(Graph graph)
+    {
+        Graph stored = ReducedStorage.Apply(graph, node => Options.Of(node).Storage());
+        return Options.Capture && Concurrency.Find(stored) is Concurrency concurrency ? Runtime.Plan.Create(concurrency) : Runtime.Plan.Create(stored);
+    }
 
     /// <inheritdoc/>
     public override Executor Compile(Plan plan, Weights weights)

@@ -1,3 +1,4 @@
+using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Backends.Gpu;
@@ -84,7 +85,9 @@ internal sealed class GpuExecutor : Executor
 
     /// <summary>Launches one kernel.</summary>
     /// <param name="call">Its position in <see cref="Calls"/>.</param>
-    internal void LaunchCall(int call) => _driver.Launch(_functions[call], _lowering.Calls[call].Geometry, _arguments[call], _stream);
+    /// <param name="stream">The stream; the executor's own if null.</param>
+    internal void LaunchCall(int call, DriverStream? stream = null) =>
+        _driver.Launch(_functions[call], _lowering.Calls[call].Geometry, _arguments[call], stream ?? _stream);
 
     /// <summary>Waits for everything launched.</summary>
     internal void Synchronize() => _driver.Synchronize(_stream);
@@ -146,9 +149,34 @@ internal sealed class GpuExecutor : Executor
 
     private DriverGraph Capture()
     {
+        using DriverStream side = _driver.CreateStream();
+        using DriverEvent fork = _driver.CreateEvent(), join = _driver.CreateEvent();
+        Concurrency? concurrency = Plan.Concurrency;
+        bool forked = false, joined = false;
         _driver.BeginCapture(_stream);
         for (int i = 0; i < _functions.Length; i++)
         {
+            Node node = Calls[i].Node;
+            if (concurrency?.Side.Contains(node) == true)
+            {
+                if (!forked)
+                {
+                    _driver.Record(fork, _stream);
+                    _driver.Wait(side, fork);
+                    forked = true;
+                }
+
+                LaunchCall(i, side);
+                continue;
+            }
+
+            if (forked && !joined && Plan.Graph.IndexOf(node) >= concurrency!.Join)
+            {
+                _driver.Record(join, side);
+                _driver.Wait(_stream, join);
+                joined = true;
+            }
+
             LaunchCall(i);
         }
 

@@ -11,6 +11,9 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 {
     private readonly List<KernelCall> _calls = [];
     private readonly List<DeviceBuffer> _scratch = [];
+
+    // Parts that run side by side have scratch memory of their own.
+    private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
     private readonly LaunchArguments _arguments = new();
     private Node? _node;
 
@@ -61,13 +64,16 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <param name="bytes">How much.</param>
     public ulong Scratch(long bytes)
     {
+        ref DeviceBuffer? current = ref _current[plan.Concurrency?.Side.Contains(_node!) == true ? 1 : 0];
+
         // Launches already lowered keep the smaller buffer they were given.
-        if (_scratch.Count == 0 || _scratch[^1].Bytes < bytes)
+        if (current is null || current.Bytes < bytes)
         {
-            _scratch.Add(new DeviceBuffer(driver, Math.Max(bytes, 1 << 16), "scratch memory"));
+            current = new DeviceBuffer(driver, Math.Max(bytes, 1 << 16), "scratch memory");
+            _scratch.Add(current);
         }
 
-        return _scratch[^1].Address;
+        return current.Address;
     }
 
     /// <summary>An empty argument block; good until the next call.</summary>

@@ -12,7 +12,9 @@ public sealed record GpuOptions
     /// <summary>Other precisions for the nodes whose names begin with a prefix, such as a classifier's; the first that fits counts.</summary>
     public IReadOnlyList<(string Prefix, Precision Precision)> Overrides { get; init; } = [];
 
-    /// <summary>Whether a plan is captured once and replayed as one graph; otherwise every kernel is launched by the host.</summary>
+    /// <summary>
+    /// Whether a plan is captured once and replayed as one graph, in which parts that do not depend on each other run side by side; otherwise every kernel is launched by the host.
+    /// </summary>
     public bool Capture { get; init; } = true;
 
     /// <summary>The folder of the kernel sources; null for those built in (<see cref="KernelSources.Open"/>).</summary>
