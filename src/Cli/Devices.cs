@@ -23,7 +23,7 @@ internal sealed class DeviceOptions
     /// <summary>Rewrites to leave out.</summary>
     public Option<string[]> DisableFusion { get; } = new("--disable-fusion")
     {
-        Description = $"Leave a rewrite of the graph out, or all: {string.Join(", ", Passes.Fusion.All.Select(f => f.Name))}. Repeatable.",
+        Description = $"Leave a rewrite of the graph out, or all: {string.Join(", ", Diffusion.Rewrites.All.Select(f => f.Name))}. Repeatable.",
         HelpName = "name",
     };
 

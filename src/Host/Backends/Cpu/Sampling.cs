@@ -14,6 +14,10 @@ internal sealed unsafe partial class CpuLowering
         {
             case StepTimesteps:
                 return new StepTimestepsKernel(F(i[0]), i[0].Shape[0], I(i[1]), F(n.Output), s[0]);
+            case ChunkTimesteps op:
+                return new ChunkTimestepsKernel(F(i[0]), i[0].Shape[0], I(i[1]), F(n.Output), op.Steps, op.Images);
+            case SelectStep:
+                return new SelectStepKernel(I(i[0]), I(i[1]), i[2].Shape[0], [.. n.Outputs.Select((y, b) => new StepTablePointer(F(i[2 + b]), i[2 + b].Shape[1], F(y), y.Shape))]);
             case AdvanceStep:
                 return new AdvanceStepKernel(I(i[0]), I(n.Output));
             case StepNoise:
@@ -49,6 +53,58 @@ internal sealed unsafe class StepTimestepsKernel(float* table, int steps, int* s
     private readonly StepRowPointer _row = new(table, steps, step);
 
     protected override void RunRange(int begin, int end) => new Span<float>(t + begin, end - begin).Fill(_row.Row[StepColumn.ModelTimestep]);
+}
+
+/// <summary>t[k·N + n] = the timestep of step first + k, or of the last.</summary>
+internal sealed unsafe class ChunkTimestepsKernel(float* table, int steps, int* first, float* t, int chunk, int images) : RangeKernel(new WorkItems(chunk, images))
+{
+    protected override void RunRange(int begin, int end)
+    {
+        if ((uint)*first >= (uint)steps)
+        {
+            throw new GraphException($"first step {*first} is not one of the {steps} of the step table");
+        }
+
+        for (int k = begin; k < end; k++)
+        {
+            StepRow row = new(new ReadOnlySpan<float>(table + ((nint)Math.Min(*first + k, steps - 1) * StepTable.Columns), StepTable.Columns));
+            new Span<float>(t + ((nint)k * images), images).Fill(row[StepColumn.ModelTimestep]);
+        }
+    }
+}
+
+/// <summary>A table <c>[K, Rows, C]</c> and where the rows of the current step go.</summary>
+internal readonly unsafe struct StepTablePointer(float* table, int rows, float* target, Shape shape)
+{
+    /// <summary>Copies the rows of one step.</summary>
+    /// <param name="row">The step's position in the table.</param>
+    public void Copy(int row)
+    {
+        int width = shape[1], images = shape[0], run = rows == 1 ? width : width * images;
+        ReadOnlySpan<float> source = new(table + ((nint)row * rows * width), run);
+        for (int n = 0; n < width * images; n += run)
+        {
+            source.CopyTo(new Span<float>(target + n, run));
+        }
+    }
+}
+
+/// <summary>The rows of the current step; an item is a table.</summary>
+internal sealed unsafe class SelectStepKernel(int* step, int* first, int steps, StepTablePointer[] tables) : RangeKernel(new WorkItems(tables.Length, 1))
+{
+    protected override void RunRange(int begin, int end)
+    {
+        int row = *step - *first;
+        if ((uint)row >= (uint)steps)
+        {
+            throw new GraphException($"step {*step} is not one of the {steps} from step {*first} on that the tables hold");
+        }
+
+        for (int b = begin; b < end; b++)
+        {
+            tables[b].Copy(row);
+        }
+    }
 }
 
 /// <summary>The counter plus one.</summary>

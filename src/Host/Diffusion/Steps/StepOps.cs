@@ -40,6 +40,74 @@ public sealed record StepTimesteps(int Images) : GradientOp
     }
 }
 
+/// <summary>
+/// The timesteps of some consecutive steps at once, each once per image: t[k·N + n] = table[min(first + k, S − 1), <see cref="StepColumn.ModelTimestep"/>]. What lies beyond the
+/// last step repeats it, and is never selected.
+/// </summary>
+/// <param name="Steps">Number of steps K.</param>
+/// <param name="Images">Number of images N.</param>
+/// <remarks>Inputs: step table <c>[S, 16]</c>, first step <c>[1]</c>. Output: <c>[K·N]</c>.</remarks>
+public sealed record ChunkTimesteps(int Steps, int Images) : GradientOp
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(2);
+        StepInputs.ExpectTable(inputs, 0);
+        inputs.Expect(Steps > 0 && Images > 0, $"{Steps} steps of {Images} images have no timesteps");
+        return [new TensorType([Steps * Images])];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node) => 0;
+
+    /// <inheritdoc/>
+    public override Cost Cost(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return new Cost((Steps + 1L) * sizeof(float), node.Output.Bytes, 0);
+    }
+}
+
+/// <summary>The rows of the current step in tables that hold some consecutive steps: y_b[n,c] = table_b[step − first, n, c], for all tables in one launch.</summary>
+/// <param name="Images">Number of images N. A table of one row per step gives that row to each of them: y_b[n,c] = table_b[step − first, 0, c].</param>
+/// <remarks>
+/// Inputs: step counter <c>[1]</c> and first step of the tables <c>[1]</c> of <see cref="DType.I32"/>; then tables <c>[K, R_b, C_b]</c>, any number.
+/// Outputs: for each table <c>[R_b, C_b]</c>, or <c>[N, C_b]</c> if R_b is 1. The counter must lie in [first, first + K).
+/// </remarks>
+public sealed record SelectStep(int Images) : GradientOp
+{
+    private const int FirstTable = 2;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.Expect(inputs.Count > FirstTable, $"takes a counter, a first step and tables, got {inputs.Count} inputs");
+        inputs.Expect(Images > 0, $"cannot select for {Images} images");
+        inputs.ExpectShape(0, "step counter [1]", [1], DType.I32);
+        inputs.ExpectShape(1, "first step [1]", [1], DType.I32);
+        List<TensorType> outputs = [];
+        for (int i = FirstTable; i < inputs.Count; i++)
+        {
+            Shape table = inputs.ExpectRank(i, "table [K, R, C]", 3);
+            inputs.Expect(table[0] == inputs[FirstTable].Shape[0], $"the tables must hold the same steps, got {inputs[FirstTable]} and {inputs[i]}");
+            outputs.Add(new TensorType([table[1] == 1 ? Images : table[1], table[2]]));
+        }
+
+        return outputs;
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node) => 0;
+
+    /// <inheritdoc/>
+    public override Cost Cost(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return new Cost((2 * sizeof(int)) + node.Inputs.Skip(FirstTable).Sum(t => t.Bytes / t.Shape[0]), node.Outputs.Sum(t => t.Bytes), 0);
+    }
+}
+
 /// <summary>Moves on to the next step: the counter plus one.</summary>
 /// <remarks>Input: step counter <c>[1]</c>. Output: <c>[1]</c>, in the same memory. So that a captured step can be replayed without a word from the host.</remarks>
 public sealed record AdvanceStep : GradientOp
