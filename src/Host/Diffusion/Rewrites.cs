@@ -1,3 +1,4 @@
+using Kernels.Diffusion.Steps;
 using Kernels.Passes;
 
 namespace Kernels.Diffusion;
@@ -9,7 +10,8 @@ public static class Rewrites
     public const long DefaultTableBytes = 256L << 20;
 
     /// <summary>The names of all rewrites with what they do, in the order in which they are applied.</summary>
-    public static IReadOnlyList<(string Name, string Description)> All { get; } = [(Hoist.Name, Hoist.Description), .. Fusion.All];
+    public static IReadOnlyList<(string Name, string Description)> All { get; } =
+        [(Hoist.Name, Hoist.Description), .. Fusion.All, .. StepRules.All.Select(r => (r.Name, r.Description))];
 
     /// <summary>Rewrites the graph of a guided step.</summary>
     /// <param name="graph">The graph (<see cref="GuidedStep"/>).</param>
@@ -33,22 +35,15 @@ public static class Rewrites
         return new StepGraphs(step.Graph, conditioning?.Graph, hoisted?.Steps ?? 0, hoisted?.Tables ?? [], applied);
     }
 
-    /// <summary>Fuses a graph that need not be a step: names of rewrites that only steps know are no error, and do nothing.</summary>
+    /// <summary>Fuses a graph that need not be a step.</summary>
     /// <param name="graph">The graph.</param>
     /// <param name="disabled">Names of rewrites to leave out; <c>all</c> leaves out every one.</param>
     /// <exception cref="ConfigurationException">A name is unknown; the message lists those there are.</exception>
     public static FusionResult Fuse(Graph graph, IReadOnlyCollection<string>? disabled = null)
     {
         disabled ??= [];
-        foreach (string name in disabled)
-        {
-            if (name != "all" && All.All(f => f.Name != name))
-            {
-                throw new ConfigurationException($"there is no fusion '{name}'; there are all, {string.Join(", ", All.Select(f => f.Name))}");
-            }
-        }
-
-        return Fusion.Apply(graph, [.. disabled.Where(name => name != Hoist.Name)]);
+        Fusion.CheckNames(disabled, All);
+        return Fusion.Apply(graph, disabled, StepRules.All);
     }
 }
 

@@ -61,7 +61,7 @@ public static class MemoryPlanner
             for (int k = 0; k < node.Outputs.Count; k++)
             {
                 Tensor output = node.Outputs[k];
-                Storage? shared = k > 0 ? null : Shared(graph, node, i, storages, lastUse, reuseInPlace);
+                Storage? shared = Shared(graph, node, k, i, storages, lastUse, reuseInPlace);
                 inPlace += shared is not null && !node.Op.IsView ? 1 : 0;
                 Storage storage = shared ?? new Storage(output.Bytes, i);
                 storage.Last = Math.Max(storage.Last, lastUse.GetValueOrDefault(output, i));
@@ -81,27 +81,29 @@ public static class MemoryPlanner
     }
 
     private static Storage? Shared(
-        Graph graph, Node node, int index, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
+        Graph graph, Node node, int output, int index, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
     {
         if (node.Op.IsView)
         {
             return storages.GetValueOrDefault(node.Inputs[0]);
         }
 
-        Tensor? updated = graph.Updates.GetValueOrDefault(node.Output);
-        foreach (int k in node.Op.InPlaceInputs)
+        long bytes = node.Outputs[output].Bytes;
+        Tensor? updated = graph.Updates.GetValueOrDefault(node.Outputs[output]);
+        IReadOnlyList<int> inPlace = node.Op.InPlaceInputsOf(output);
+        foreach (int k in inPlace)
         {
             Tensor input = node.Inputs[k];
-            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != node.Output.Bytes || storage.Bytes != Align(input.Bytes))
+            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != bytes || storage.Bytes != Align(input.Bytes))
             {
                 continue;
             }
 
             bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == index;
-            bool dies = reuseInPlace && updated is null && storage.Last <= index;
+            bool dies = reuseInPlace && updated is null && output == 0 && storage.Last <= index;
 
             // Another input in the same storage would be overwritten while it is still being read, unless the op reads that one in step as well.
-            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || node.Op.InPlaceInputs.Contains(p.j));
+            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || inPlace.Contains(p.j));
             if (alone && (isUpdate || dies))
             {
                 return storage;

@@ -14,6 +14,16 @@ internal static class StepInputs
         inputs.Expect(shape[1] == StepTable.Columns, $"the step table must have {StepTable.Columns} columns, got {inputs[table]}");
         inputs.ExpectShape(table + 1, "step counter [1]", [1], DType.I32);
     }
+
+    /// <summary>Checks what noise is drawn from (<see cref="RandomStreams"/>).</summary>
+    /// <param name="inputs">The inputs of the op.</param>
+    /// <param name="seed">Position of the seed <c>[2]</c>; the image indices <c>[N, 2]</c> follow it.</param>
+    /// <param name="images">Number of images N.</param>
+    public static void ExpectSeed(OpInputs inputs, int seed, int images)
+    {
+        inputs.ExpectShape(seed, "seed [2]", [2], DType.I32);
+        inputs.ExpectShape(seed + 1, "image indices [N, 2]", [images, 2], DType.I32);
+    }
 }
 
 /// <summary>The timestep of the current step, once per image: t[n] = table[step, <see cref="StepColumn.ModelTimestep"/>].</summary>
@@ -137,12 +147,14 @@ public sealed record AdvanceStep : GradientOp
 /// </remarks>
 public sealed record StepNoise(Shape Shape) : GradientOp
 {
+    /// <summary>Philox and Box-Muller, about.</summary>
+    internal const int FlopsPerElement = 60;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(3);
-        inputs.ExpectShape(0, "seed [2]", [2], DType.I32);
-        inputs.ExpectShape(1, "image indices [N, 2]", [Shape[0], 2], DType.I32);
+        StepInputs.ExpectSeed(inputs, 0, Shape[0]);
         inputs.ExpectShape(2, "step counter [1]", [1], DType.I32);
         return [new TensorType(Shape)];
     }
@@ -151,7 +163,7 @@ public sealed record StepNoise(Shape Shape) : GradientOp
     public override long Flops(Node node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        return 60L * node.Output.Shape.Elements;
+        return (long)FlopsPerElement * node.Output.Shape.Elements;
     }
 }
 
@@ -188,34 +200,69 @@ public sealed record ClassifierFreeGuidance(Parameterization Parameterization) :
 /// <param name="Parameterization">How to read the model's output.</param>
 /// <param name="Noise">Whether noise is an input; a deterministic sampler needs none.</param>
 /// <param name="Guided">Whether the classifier's gradient ∇ₓ log p(y | x_t) is an input; the step table scales it.</param>
+/// <param name="DrawsNoise">Whether the noise is drawn on the spot (<see cref="StepNoise"/>): seed and image indices take the place of the noise among the inputs.</param>
+/// <param name="ClassifierFree">Whether the model's output holds both halves of a classifier-free pass, which are combined first (<see cref="Steps.ClassifierFreeGuidance"/>).</param>
+/// <param name="Advances">Whether the counter is moved on last (<see cref="AdvanceStep"/>): a third output.</param>
 /// <remarks>
-/// Inputs: x <c>[N, H, W, C]</c>; model output <c>[N, H, W, K]</c>, K = C or 2C; step table <c>[S, 16]</c>; step counter <c>[1]</c>; if declared noise and gradient, both like x.
-/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x.
+/// Inputs: x <c>[N, H, W, C]</c>; model output <c>[N, H, W, K]</c>, K = C or 2C, or <c>[2N, H, W, K]</c>; step table <c>[S, 16]</c>; step counter <c>[1]</c>; if declared noise like x, or
+/// seed <c>[2]</c> and image indices <c>[N, 2]</c>; if declared the gradient like x.
+/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x; if declared the next counter <c>[1]</c>, which may take the place of the counter: it is written when
+/// every element has read that.
 /// </remarks>
-public sealed record SamplerUpdate(SamplerKind Sampler, Parameterization Parameterization, bool Noise, bool Guided) : GradientOp
+public sealed record SamplerUpdate(
+    SamplerKind Sampler,
+    Parameterization Parameterization,
+    bool Noise,
+    bool Guided,
+    bool DrawsNoise = false,
+    bool ClassifierFree = false,
+    bool Advances = false) : GradientOp
 {
+    /// <summary>Position of the step counter among the inputs.</summary>
+    internal const int StepInput = 3;
+
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputsOf(int output) => output switch
+    {
+        0 => InPlaceInputs,
+        2 => [StepInput],
+        _ => [],
+    };
+
+    /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.ExpectCount(4 + (Noise ? 1 : 0) + (Guided ? 1 : 0));
+        int noise = Noise ? DrawsNoise ? 2 : 1 : 0;
+        inputs.Expect(Noise || !DrawsNoise, "draws no noise where none is wanted");
+        inputs.ExpectCount(4 + noise + (Guided ? 1 : 0));
         Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
-        inputs.ExpectShape(1, "model output [N, H, W, K]", x.With(3, x[3] * Parameterization.OutputsPerChannel));
+        Shape output = x.With(3, x[3] * Parameterization.OutputsPerChannel);
+        inputs.ExpectShape(1, ClassifierFree ? "model output [2N, H, W, K]" : "model output [N, H, W, K]", ClassifierFree ? output.With(0, 2 * x[0]) : output);
         StepInputs.ExpectTable(inputs, 2);
-        for (int i = 4; i < inputs.Count; i++)
+        if (DrawsNoise)
         {
-            inputs.ExpectShape(i, Noise && i == 4 ? "noise" : "gradient", x);
+            StepInputs.ExpectSeed(inputs, 4, x[0]);
+        }
+        else if (Noise)
+        {
+            inputs.ExpectShape(4, "noise", x);
         }
 
-        return [new TensorType(x), new TensorType(x)];
+        if (Guided)
+        {
+            inputs.ExpectShape(4 + noise, "gradient", x);
+        }
+
+        return Advances ? [new TensorType(x), new TensorType(x), new TensorType([1], DType.I32)] : [new TensorType(x), new TensorType(x)];
     }
 
     /// <inheritdoc/>
     public override long Flops(Node node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements * (12L + (Noise ? 2 : 0) + (Guided ? 4 : 0));
+        return node.Output.Shape.Elements * (12L + (Noise ? 2 : 0) + (DrawsNoise ? StepNoise.FlopsPerElement : 0) + (Guided ? 4 : 0) + (ClassifierFree ? 3 : 0));
     }
 }
