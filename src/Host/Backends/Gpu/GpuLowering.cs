@@ -43,6 +43,12 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case Concat or Slice or Pad:
                 StridedCopy.Lower(this, node);
                 break;
+            case Ops.Convolution or ConvolutionGradient:
+                Convolution.Lower(this, node);
+                break;
+            case Ops.Linear or LinearGradient:
+                Linear.Lower(this, node);
+                break;
             default:
                 throw new GraphException($"the GPU backend does not know {node.Op.Name} '{node.Name}'");
         }
