@@ -40,6 +40,9 @@ public sealed unsafe partial class EmulatorDriver : Driver
     public override long TotalBytes => options.TotalBytes;
 
     /// <inheritdoc/>
+    public override long FreeBytes => options.TotalBytes - allocated;
+
+    /// <inheritdoc/>
     public override int Multiprocessors => options.Workers;
 
     /// <inheritdoc/>

@@ -25,7 +25,7 @@ internal static class PlanCommand
         DeviceOptions device = new();
         Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text };
         models.AddTo(command);
-        command.Add(device.DisableFusion);
+        device.AddFusionTo(command);
         command.SetAction(parsed =>
         {
             int images = parsed.GetValue(batch);
