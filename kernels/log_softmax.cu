@@ -2,13 +2,15 @@
 //
 //   log_softmax            y[n,k] = (x[n,k] - m) - log sum over j of exp(x[n,j] - m), m the row's maximum
 //   log_softmax_backward   dx[n,k] = dy[n,k] - exp(y[n,k]) * sum over j of dy[n,j]
+//   label_gradient         dx[n,k] = factor * ([k = label[n]] - exp(y[n,k])), l[n] = y[n,label[n]], y as in log_softmax
 //   select_label           y[n] = x[n,label[n]]
 //   scatter_label          y[n,k] = x[n] where k is label[n], else 0
 //
 // Inputs and outputs: float, rows of K; labels int. A label that is not one of K makes NaN.
 // Threads: one block of THREADS per row, which keeps its PER values per thread in registers; the last two one per element of y.
-// Least bytes: 4 * 2 N K, 4 * 3 N K, 8 N, 4 * N (K + 1). Operations: 5 N K, 4 N K, 0, 0. Bound by the launch: a row is a few kilobytes.
-// y may lie over x, and dx over dy: a block has read its row before it writes it.
+// Least bytes: 4 * 2 N K, 4 * 3 N K, 4 * 2 N (K + 1), 12 N, 4 * N (K + 2). Operations: 5 N K, 4 N K, 6 N K, 0, 0. Bound by the launch: a row is a few kilobytes, and label_gradient does
+// in one what the others take four for.
+// y and dx may lie over x, and dx over dy: a block has read its row before it writes it.
 // Source: F.log_softmax and the indexing in guided-diffusion's cond_fn. The maximum goes first and the logarithm is subtracted on its own: with logits of 10^4 the sum of the two would
 // lose the logarithm's digits.
 #include "common.cuh"
@@ -105,6 +107,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) log_softmax_backward(const
     for (int i = 0; i < PER; i++)
         gradient[i] -= expf(row[i]) * sum;
     store_row(dx + (size_t)blockIdx.x * K, gradient);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) label_gradient(const float* x, const int* labels, float* dx, float* l, float factor)
+{
+    __shared__ float sSum[WARPS];
+    const int label = labels[blockIdx.x];
+    const bool known = (unsigned)label < K;
+    float row[PER];
+    load_row(x + (size_t)blockIdx.x * K, -INFINITY, row);
+    log_softmax_row(row, sSum);
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+    {
+        const int k = i * THREADS + threadIdx.x;
+        if (known ? k == label : k == 0)
+            l[blockIdx.x] = known ? row[i] : NAN;
+        row[i] = known ? (k == label ? factor : 0.0f) - expf(row[i]) * factor : NAN;
+    }
+    store_row(dx + (size_t)blockIdx.x * K, row);
 }
 
 extern "C" __global__ void select_label(const float* x, const int* labels, float* y, int n)

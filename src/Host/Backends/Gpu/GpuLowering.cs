@@ -58,7 +58,10 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case Ops.LogSoftmax or LogSoftmaxGradient or SelectLabel or ScatterLabel:
                 LogSoftmax.Lower(this, node);
                 break;
-            case StepTimesteps or AdvanceStep or StepNoise or ClassifierFreeGuidance or SamplerUpdate:
+            case StepTimesteps or AdvanceStep:
+                StepTables.Lower(this, node);
+                break;
+            case StepNoise or ClassifierFreeGuidance or SamplerUpdate:
                 Sampler.Lower(this, node);
                 break;
             default:

@@ -8,7 +8,7 @@ internal static class Sampler
 {
     private const string File = "sampler.cu";
 
-    /// <summary>Lowers an op of a sampler's step.</summary>
+    /// <summary>Lowers noise, classifier-free guidance or a sampler's update.</summary>
     /// <param name="lowering">Where launches go.</param>
     /// <param name="node">The node.</param>
     public static void Lower(GpuLowering lowering, Node node)
@@ -18,20 +18,12 @@ internal static class Sampler
         LaunchArguments arguments = lowering.Arguments();
         switch (node.Op)
         {
-            case StepTimesteps:
-                Row(lowering, arguments, inputs, 0).Add(lowering.Address(y)).Add(y.Shape[0]);
-                lowering.Emit(new KernelSpec(File, "step_timesteps"), Packs.Geometry(y.Shape[0]), arguments);
-                break;
-            case AdvanceStep:
-                arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(y));
-                lowering.Emit(new KernelSpec(File, "advance_step"), LaunchGeometry.Linear(1, 1), arguments);
-                break;
             case StepNoise:
                 arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])).Add(lowering.Address(inputs[2])).Add(lowering.Address(y));
                 Emit(lowering, "step_noise", y.Shape, arguments);
                 break;
             case ClassifierFreeGuidance op:
-                Row(lowering, arguments.Add(lowering.Address(inputs[0])), inputs, 1).Add(lowering.Address(y));
+                StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])), inputs, 1).Add(lowering.Address(y));
                 int perChannel = op.Parameterization.OutputsPerChannel;
                 Emit(lowering, "classifier_free_guidance", y.Shape, arguments, ("C", y.Shape[3] / perChannel), ("OUTPUTS", perChannel));
                 break;
@@ -39,7 +31,7 @@ internal static class Sampler
                 Update(lowering, node, op, arguments);
                 break;
             default:
-                throw new GraphException($"{node.Op.Name} is not of a sampler's step");
+                throw new GraphException($"{node.Op.Name} is not of a sampler");
         }
     }
 
@@ -47,11 +39,14 @@ internal static class Sampler
     {
         IReadOnlyList<Tensor> inputs = node.Inputs;
         Shape shape = node.Output.Shape;
-        Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])), inputs, 2)
+        StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])), inputs, 2)
             .Add(op.Noise ? lowering.Address(inputs[4]) : 0)
+            .Add(0UL)
             .Add(op.Guided ? lowering.Address(inputs[^1]) : 0)
             .Add(lowering.Address(node.Outputs[0]))
-            .Add(lowering.Address(node.Outputs[1]));
+            .Add(lowering.Address(node.Outputs[1]))
+            .Add(0UL)
+            .Add(0UL);
         Emit(
             lowering,
             "sampler_update",
@@ -73,8 +68,4 @@ internal static class Sampler
         KernelSpec kernel = new(File, entry, [("V", width), ("ELEMENTS", elements), .. constants]);
         lowering.Emit(kernel, Packs.Geometry(shape.Elements / width), arguments.Add(shape.Elements));
     }
-
-    // The row of a step table that the counter selects: table, counter, number of rows.
-    private static LaunchArguments Row(GpuLowering lowering, LaunchArguments arguments, IReadOnlyList<Tensor> inputs, int table) =>
-        arguments.Add(lowering.Address(inputs[table])).Add(lowering.Address(inputs[table + 1])).Add(inputs[table].Shape[0]);
 }
