@@ -56,7 +56,7 @@ internal sealed class DeviceOptions
 
     private readonly Option<string[]> _disableFusion = new("--disable-fusion")
     {
-        Description = $"Leave a rewrite of the graph out, or all: {string.Join(", ", Passes.Fusion.All.Select(f => f.Name))}. Repeatable.",
+        Description = $"Leave a rewrite of the graph out, or all: {string.Join(", ", Diffusion.Rewrites.All.Select(f => f.Name))}. Repeatable.",
         HelpName = "name",
     };
 

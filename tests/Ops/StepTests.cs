@@ -20,6 +20,18 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
     public static IEnumerable<OpCase> Cases =>
     [
         new("batch 3", new StepTimesteps(3), [.. Table(Of(s_parameterizations[0]), SamplerKind.Ddpm, 2)]),
+        new("from the second step on", new ChunkTimesteps(3, 2), [.. Chunk(first: 1)]),
+        new("beyond the last step", new ChunkTimesteps(4, 1), [.. Chunk(first: 3)]),
+        new("one table", new SelectStep(3), Whole("step", [1], 2), Whole("first", [1], 0), Operand.Input("table", [3, 3, 8])),
+        new(
+            "a row per image, one for all, two halves",
+            new SelectStep(2),
+            Whole("step", [1], 9),
+            Whole("first", [1], 8),
+            Operand.Input("labelled", [4, 2, 6]),
+            Operand.Input("one", [4, 1, 5]),
+            Operand.Input("halves", [4, 4, 33])),
+        new("one step", new SelectStep(1), Whole("step", [1], 7), Whole("first", [1], 7), Operand.Input("table", [1, 1, 1])),
         new("counter", new AdvanceStep(), Whole("step", [1], 41)),
         new("two images", new StepNoise([2, 4, 4, 3]), Whole("seed", [2], -7, 3), Whole("image_index", [2, 2], 5, 0, -1, 1), Whole("step", [1], 3)),
         .. s_parameterizations.Select(p => new OpCase(
@@ -37,6 +49,15 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         new(new StepTimesteps(2), [F(80), I(1)], "step table [S, 16] must have 2 axes", "f32[80]"),
         new(new StepTimesteps(2), [F(5, 15), I(1)], "the step table must have 16 columns", "f32[5, 15]"),
         new(new StepTimesteps(2), [F(5, 16), F(1)], "step counter [1] must be I32", "f32[1]"),
+        new(new ChunkTimesteps(2, 1), [F(5, 16)], "takes 2 inputs, got 1"),
+        new(new ChunkTimesteps(2, 1), [F(5, 16), F(1)], "step counter [1] must be I32", "f32[1]"),
+        new(new ChunkTimesteps(0, 2), [F(5, 16), I(1)], "0 steps of 2 images"),
+        new(new SelectStep(2), [I(1), I(1)], "takes a counter, a first step and tables, got 2 inputs"),
+        new(new SelectStep(0), [I(1), I(1), F(3, 1, 4)], "cannot select for 0 images"),
+        new(new SelectStep(2), [F(1), I(1), F(3, 2, 4)], "step counter [1] must be I32", "f32[1]"),
+        new(new SelectStep(2), [I(1), I(2), F(3, 2, 4)], "first step [1] must be [1]", "i32[2]"),
+        new(new SelectStep(2), [I(1), I(1), F(3, 2)], "table [K, R, C] must have 3 axes", "f32[3, 2]"),
+        new(new SelectStep(2), [I(1), I(1), F(3, 2, 4), F(2, 2, 4)], "the tables must hold the same steps", "f32[2, 2, 4]"),
         new(new AdvanceStep(), [], "takes 1 inputs, got 0"),
         new(new AdvanceStep(), [I(2)], "step counter [1] must be [1]", "i32[2]"),
         new(new StepNoise([2, 4, 4, 3]), [I(2)], "takes 3 inputs, got 1"),
@@ -91,6 +112,8 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         float[] values = table.Values.ToArray();
         return [Operand.Of("step_table", [Steps, StepTable.Columns], Array.ConvertAll(values, v => (double)v)), Whole("step", [1], step)];
     }
+
+    private static IEnumerable<Operand> Chunk(int first) => Table(Of(s_parameterizations[0]), SamplerKind.Ddpm, first);
 
     private static Operand Whole(string name, Shape shape, params double[] values) => Operand.Of(name, shape, values) with { DType = DType.I32 };
 }

@@ -56,6 +56,7 @@ internal static class ReferenceInterpreter
         LogSoftmaxGradient => [Reference.LogSoftmaxBackward(x[0], x[1], shapes[0][1])],
         SelectLabel => [Reference.Select(x[0], x[1], shapes[0][1])],
         ScatterLabel o => [Reference.Scatter(x[0], x[1], o.Classes)],
+        SelectStep o => ReferenceSteps.Select(o, shapes, x),
         SamplerUpdate o => ReferenceSteps.Update(o, shapes[0], x),
         _ => [Elementwise(op, shapes, x) ?? ReferenceSteps.Evaluate(op, shapes, x) ?? throw new NotSupportedException($"no reference for {op}")],
     };

@@ -10,11 +10,25 @@ internal static class ReferenceSteps
     public static double[]? Evaluate(Op op, Shape[] shapes, double[][] x) => op switch
     {
         StepTimesteps o => [.. Enumerable.Repeat(Row(x, 0)(StepColumn.ModelTimestep), o.Images)],
+        ChunkTimesteps o => [.. Enumerable.Range(0, o.Steps).SelectMany(k =>
+            Enumerable.Repeat(x[0][(Math.Min((int)x[1][0] + k, shapes[0][0] - 1) * StepTable.Columns) + (int)StepColumn.ModelTimestep], o.Images))],
         AdvanceStep => [x[0][0] + 1],
         StepNoise o => Noise(o, x),
         ClassifierFreeGuidance o => Combine(o, shapes[0], x),
         _ => null,
     };
+
+    /// <summary>The rows of every table that belong to the step.</summary>
+    public static double[][] Select(SelectStep op, Shape[] shapes, double[][] x)
+    {
+        int row = (int)(x[0][0] - x[1][0]);
+        return [.. Enumerable.Range(2, x.Length - 2).Select(i =>
+        {
+            int perStep = shapes[i][1] * shapes[i][2];
+            double[] rows = x[i][(row * perStep)..((row + 1) * perStep)];
+            return shapes[i][1] > 1 ? rows : [.. Enumerable.Range(0, op.Images).SelectMany(_ => rows)];
+        })];
+    }
 
     /// <summary>x_{t-1} and pred_xstart.</summary>
     public static double[][] Update(SamplerUpdate op, Shape shape, double[][] x)

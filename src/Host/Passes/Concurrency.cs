@@ -57,18 +57,26 @@ public sealed record Concurrency(Graph Graph, int Fork, int Join, IReadOnlySet<N
         }
     }
 
-    private static Concurrency Arrange(Graph graph, BitArray sideAndShared, BitArray other)
+    private static Concurrency? Arrange(Graph graph, BitArray sideAndShared, BitArray other)
     {
         List<Node> shared = [], side = [], main = [], last = [];
-        HashSet<Tensor> fromSide = [];
+
+        // What writes over an input comes after all who read it, and so does what reads that.
+        HashSet<Tensor> late = [.. graph.Updates.Keys];
         for (int i = 0; i < graph.Nodes.Count; i++)
         {
             Node node = graph.Nodes[i];
-            List<Node> part = sideAndShared[i] ? other[i] ? shared : side : node.Inputs.Any(fromSide.Contains) ? last : main;
+            bool updates = node.Outputs.Any(graph.Updates.ContainsKey);
+            if (updates && sideAndShared[i])
+            {
+                return null;
+            }
+
+            List<Node> part = sideAndShared[i] ? other[i] ? shared : side : updates || node.Inputs.Any(late.Contains) ? last : main;
             part.Add(node);
             if (part == side || part == last)
             {
-                fromSide.UnionWith(node.Outputs);
+                late.UnionWith(node.Outputs);
             }
         }
 

@@ -79,7 +79,7 @@ public sealed class GpuBackend : Backend
             return;
         }
 
-        int batch = plan.Graph.Inputs.Where(t => t.Shape.Rank > 2).Select(t => t.Shape[0]).DefaultIfEmpty(1).Max();
+        int batch = plan.Graph.Inputs.Where(t => t.Shape.Rank == 4).Select(t => t.Shape[0]).DefaultIfEmpty(1).Max();
         long fits = Math.Max(0, free - forWeights) / Math.Max(1, arena / batch);
         throw new DeviceException(string.Create(
             CultureInfo.InvariantCulture,
