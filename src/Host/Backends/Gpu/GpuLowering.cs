@@ -55,10 +55,10 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case Ops.Embedding or TimestepEmbedding or TimestepEmbeddingGradient:
                 Embedding.Lower(this, node);
                 break;
-            case Ops.LogSoftmax or LogSoftmaxGradient or SelectLabel or ScatterLabel:
+            case Ops.LogSoftmax or LogSoftmaxGradient or LabelGradient or SelectLabel or ScatterLabel:
                 LogSoftmax.Lower(this, node);
                 break;
-            case StepTimesteps or AdvanceStep:
+            case StepTimesteps or ChunkTimesteps or SelectStep or AdvanceStep:
                 StepTables.Lower(this, node);
                 break;
             case StepNoise or ClassifierFreeGuidance or SamplerUpdate:

@@ -16,10 +16,13 @@ internal static class LogSoftmax
         switch (node.Op)
         {
             case Ops.LogSoftmax:
-                Rows(lowering, node, "log_softmax");
+                Rows(lowering, node, "log_softmax", Operands(lowering, node));
                 break;
             case LogSoftmaxGradient:
-                Rows(lowering, node, "log_softmax_backward");
+                Rows(lowering, node, "log_softmax_backward", Operands(lowering, node));
+                break;
+            case LabelGradient op:
+                Rows(lowering, node, "label_gradient", Operands(lowering, node).Add(lowering.Address(node.Outputs[1])).Add(op.Factor));
                 break;
             case SelectLabel:
                 Elements(lowering, node, "select_label", first.Shape[1]);
@@ -33,11 +36,11 @@ internal static class LogSoftmax
     }
 
     // About four classes a thread: the more threads, the more barriers cost.
-    private static void Rows(GpuLowering lowering, Node node, string entry)
+    private static void Rows(GpuLowering lowering, Node node, string entry, LaunchArguments arguments)
     {
         Shape shape = node.Output.Shape;
         int threads = Math.Clamp((shape[1] + 127) / 128 * 32, 32, 1024);
-        lowering.Emit(new KernelSpec(File, entry, ("K", shape[1]), ("THREADS", threads)), LaunchGeometry.Linear(shape[0], threads), Operands(lowering, node));
+        lowering.Emit(new KernelSpec(File, entry, ("K", shape[1]), ("THREADS", threads)), LaunchGeometry.Linear(shape[0], threads), arguments);
     }
 
     private static void Elements(GpuLowering lowering, Node node, string entry, int classes)

@@ -41,12 +41,12 @@ internal static class Sampler
         Shape shape = node.Output.Shape;
         StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])), inputs, 2)
             .Add(op.Noise ? lowering.Address(inputs[4]) : 0)
-            .Add(0UL)
+            .Add(op.DrawsNoise ? lowering.Address(inputs[5]) : 0)
             .Add(op.Guided ? lowering.Address(inputs[^1]) : 0)
             .Add(lowering.Address(node.Outputs[0]))
             .Add(lowering.Address(node.Outputs[1]))
-            .Add(0UL)
-            .Add(0UL);
+            .Add(op.Advances ? lowering.Address(node.Outputs[2]) : 0)
+            .Add(op.Advances ? lowering.Constants<int>([0]) : 0);
         Emit(
             lowering,
             "sampler_update",
@@ -58,7 +58,10 @@ internal static class Sampler
             ("PREDICT_XSTART", op.Parameterization.MeanType == ModelMeanType.XStart),
             ("CLIP", op.Parameterization.ClipDenoised),
             ("NOISE", op.Noise),
-            ("GUIDED", op.Guided));
+            ("GUIDED", op.Guided),
+            ("DRAWS_NOISE", op.DrawsNoise),
+            ("CLASSIFIER_FREE", op.ClassifierFree),
+            ("ADVANCES", op.Advances));
     }
 
     // One thread per 4 elements where they are of one image.
