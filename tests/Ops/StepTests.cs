@@ -41,6 +41,11 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
            from step in new[] { 0, 2, Steps - 1 }
            from guided in sampler == SamplerKind.DdimReverse ? [false] : new[] { false, true }
            select Update(p.Name, Of(p), sampler, step, guided),
+        .. from p in s_parameterizations
+           from sampler in new[] { SamplerKind.Ddpm, SamplerKind.Ddim }
+           from guided in new[] { false, true }
+           from free in new[] { false, true }
+           select Fused(p.Name, Of(p), sampler, guided, free),
     ];
 
     public static IEnumerable<Refusal> Refusals =>
@@ -73,8 +78,24 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 3), F(5, 16), I(1)], "model output [N, H, W, K] must be [2, 4, 4, 6]", "f32[2, 4, 4, 3]"),
         new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 12), I(1)], "the step table must have 16 columns", "f32[5, 12]"),
         new(Plain with { Noise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), F(1, 4, 4, 3)], "noise must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
+        new(Plain with { Guided = true, Noise = true, DrawsNoise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), I(2), F(2, 4, 4, 3)], "takes 7 inputs, got 6"),
+        new(Plain with { Noise = true, DrawsNoise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), I(2), I(3, 2)], "image indices [N, 2] must be [2, 2]", "i32[3, 2]"),
+        new(Plain with { DrawsNoise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1)], "draws no noise where none is wanted"),
+        new(Plain with { ClassifierFree = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1)], "model output [2N, H, W, K] must be [4, 4, 4, 6]", "f32[2, 4, 4, 6]"),
         new(Plain with { Guided = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), F(1, 4, 4, 3)], "gradient must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
     ];
+
+    private static OpCase Fused(string name, Parameterization parameterization, SamplerKind sampler, bool guided, bool free)
+    {
+        Shape x = [2, 5, 13, 3];
+        SamplerUpdate op = new(sampler, parameterization, Noise: true, guided, DrawsNoise: true, ClassifierFree: free, Advances: true);
+        List<Operand> operands =
+        [
+            Operand.Input("x", x), Output("output", free ? x.With(0, 4) : x, parameterization), .. Table(parameterization, sampler, 2), Whole("seed", [2], -7, 3), Whole("image_index", [2, 2], 5, 0, -1, 1),
+        ];
+        operands.AddRange(guided ? [Operand.Input("gradient", x)] : []);
+        return new OpCase($"{name}, {sampler}, draws and advances{(guided ? ", guided" : "")}{(free ? ", two halves" : "")}", op, operands) { Tolerance = 3e-6 };
+    }
 
     private static SamplerUpdate Plain => new(SamplerKind.Ddpm, Of(s_parameterizations[0]), Noise: false, Guided: false);
 

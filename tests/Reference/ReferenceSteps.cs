@@ -33,6 +33,24 @@ internal static class ReferenceSteps
     /// <summary>x_{t-1} and pred_xstart.</summary>
     public static double[][] Update(SamplerUpdate op, Shape shape, double[][] x)
     {
+        // What is taken in is evaluated as the ops that it was.
+        if (op.Advances)
+        {
+            return [.. Update(op with { Advances = false }, shape, x), [x[3][0] + 1]];
+        }
+
+        if (op.ClassifierFree)
+        {
+            ClassifierFreeGuidance combine = new(op.Parameterization);
+            Shape both = [2 * shape[0], shape[1], shape[2], shape[3] * op.Parameterization.OutputsPerChannel];
+            return Update(op with { ClassifierFree = false }, shape, [x[0], Combine(combine, both, [x[1], x[2], x[3]]), .. x[2..]]);
+        }
+
+        if (op.DrawsNoise)
+        {
+            return Update(op with { DrawsNoise = false }, shape, [.. x[..4], Noise(new StepNoise(shape), [x[4], x[5], x[3]]), .. x[6..]]);
+        }
+
         int channels = shape[3], outputs = channels * op.Parameterization.OutputsPerChannel;
         Func<StepColumn, double> row = Row(x, 2);
         double[] next = new double[x[0].Length], predXstart = new double[x[0].Length];

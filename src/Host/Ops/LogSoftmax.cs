@@ -71,6 +71,9 @@ public sealed record LogSoftmaxGradient : GradientOp
 public sealed record LabelGradient(float Factor = 1) : GradientOp
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>

@@ -63,6 +63,9 @@ public sealed record StepTimesteps(int Images) : GradientOp
 public sealed record ChunkTimesteps(int Steps, int Images) : GradientOp
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(2);
@@ -90,7 +93,11 @@ public sealed record ChunkTimesteps(int Steps, int Images) : GradientOp
 /// </remarks>
 public sealed record SelectStep(int Images) : GradientOp
 {
-    private const int FirstTable = 2;
+    /// <summary>Position of the first table among the inputs.</summary>
+    internal const int FirstTable = 2;
+
+    /// <inheritdoc/>
+    public override bool IsExact => true;
 
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
