@@ -92,7 +92,7 @@ internal sealed unsafe class Nvrtc
         Check(createProgram(&program, texts.Pointers[0], texts.Pointers[1], headers.Count, headerTexts.Pointers, headerNames.Pointers), "nvrtcCreateProgram");
         try
         {
-            var result = CompileOnLargeStack(program, options.Count, arguments.Pointers);
+            var result = compileProgram(program, options.Count, arguments.Pointers);
             var log = Encoding.UTF8.GetString(Read(program, getLogSize, getLog, "nvrtcGetProgramLog").AsSpan().TrimEnd((byte)0));
             if (result != 0)
                 return (false, $"{log.TrimEnd()}\n{ErrorName(result)}".Trim(), [], []);
@@ -103,17 +103,6 @@ internal sealed unsafe class Nvrtc
         {
             destroyProgram(&program);
         }
-    }
-
-    /// <summary>Calls the compiler on a thread of its own: version 11.8 needs more stack than the 1.5 MB of a thread-pool thread and would end the process.</summary>
-    private int CompileOnLargeStack(nint program, int count, byte** arguments)
-    {
-        const int StackBytes = 64 << 20;
-        var result = 0;
-        var thread = new Thread(() => result = compileProgram(program, count, arguments), StackBytes) { Name = "NVRTC" };
-        thread.Start();
-        thread.Join();
-        return result;
     }
 
     private byte[] Read(nint program, delegate* unmanaged<nint, nuint*, int> size, delegate* unmanaged<nint, byte*, int> get, string call)
