@@ -4,6 +4,10 @@
 // element no later than it writes the one at the same place.
 #pragma once
 
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 struct __align__(2) half { unsigned short bits; };
 struct __align__(2) bfloat16 { unsigned short bits; };
 
