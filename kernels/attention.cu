@@ -58,7 +58,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(const QK
     load_tile<BM>(sQ, gQ, TOKEN, first);
     load_tile<BN>(sK, gQ + STEP, TOKEN, 0);
     load_tile<BN>(sV, gQ + 2 * STEP, TOKEN, 0);
-    cp_async_commit();
+    commit_copies();
 
     float rO[MT][DT][4], m[MT][2], l[MT][2];
     clear(rO);
@@ -70,7 +70,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(const QK
     for (int tile = 0; tile < TILES; tile++) {
         E* sKey = sK + tile % STAGES * BN * LD;
         E* sValue = sV + tile % STAGES * BN * LD;
-        cp_async_wait<0>();
+        wait_copies<0>();
         if (tile == 0)
             land_tile<BM, QKV>(sQ);
         land_tile<BN, QKV>(sKey);
@@ -81,7 +81,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(const QK
         if (tile + 1 < TILES) {
             load_tile<BN>(sK + (tile + 1) % STAGES * BN * LD, gQ + STEP, TOKEN, (tile + 1) * BN);
             load_tile<BN>(sV + (tile + 1) % STAGES * BN * LD, gQ + 2 * STEP, TOKEN, (tile + 1) * BN);
-            cp_async_commit();
+            commit_copies();
         }
 
         float rS[MT][NT][4];

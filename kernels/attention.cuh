@@ -54,7 +54,7 @@ __device__ __forceinline__ constexpr bool copies_asynchronously() { return same<
 __device__ __forceinline__ float rounded(float x)
 {
 #if MODE == 1
-    return __uint_as_float(to_tf32(x));
+    return __uint_as_float(to_tf32(__float_as_uint(x)));
 #else
     return x;
 #endif
@@ -73,7 +73,7 @@ __device__ __forceinline__ void load_tile(E* sT, const S* g, int stride, int fir
         const S* from = valid ? g + (long long)(first + row) * stride + column : g;
         E* to = sT + row * LD + column;
         if constexpr (copies_asynchronously<S>()) {
-            cp_async_16(to, from, valid);
+            copy_async(to, from, valid);
         } else {
             float v[V] = {};
             if (valid)
@@ -177,16 +177,6 @@ __device__ __forceinline__ void product_nn(float (&c)[MT][DT][4], const float (&
 
 #else
 
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
-{
-    if constexpr (MODE == 1)
-        mma_tf32(c, a, b0, b1);
-    else if constexpr (same<E, half>::value)
-        mma_f16(c, a, b0, b1);
-    else
-        mma_bf16(c, a, b0, b1);
-}
-
 // Two binary32 values as a register of operands, the first in the lower half.
 __device__ __forceinline__ unsigned pair(float lower, float upper)
 {
@@ -209,15 +199,15 @@ __device__ __forceinline__ void product_nt(float (&c)[MT][NT][4], const E* sA, c
         unsigned a[MT][4];
 #pragma unroll
         for (int i = 0; i < MT; i++)
-            ldmatrix_x4(a[i], sA + 16 * i * LD + k);
+            load_matrices(a[i], sA + 16 * i * LD + k);
 #pragma unroll
         for (int j = 0; j < NT; j += 2) {
             unsigned b[4];
-            ldmatrix_x4(b, sB + 8 * j * LD + k);
+            load_matrices(b, sB + 8 * j * LD + k);
 #pragma unroll
             for (int i = 0; i < MT; i++) {
-                multiply(c[i][j], a[i], b[0], b[1]);
-                multiply(c[i][j + 1], a[i], b[2], b[3]);
+                mma<E>(c[i][j], a[i], {b[0], b[1]});
+                mma<E>(c[i][j + 1], a[i], {b[2], b[3]});
             }
         }
     }
@@ -234,17 +224,17 @@ __device__ __forceinline__ void product_nn(float (&c)[MT][DT][4], const float (&
         unsigned a[MT][4];
 #pragma unroll
         for (int i = 0; i < MT; i++) {
-            a[i][0] = to_tf32(p[i][j][0]);
-            a[i][1] = to_tf32(p[i][j][2]);
-            a[i][2] = to_tf32(p[i][j][1]);
-            a[i][3] = to_tf32(p[i][j][3]);
+            a[i][0] = to_tf32(__float_as_uint(p[i][j][0]));
+            a[i][1] = to_tf32(__float_as_uint(p[i][j][2]));
+            a[i][2] = to_tf32(__float_as_uint(p[i][j][1]));
+            a[i][3] = to_tf32(__float_as_uint(p[i][j][3]));
         }
 #pragma unroll
         for (int d = 0; d < DT; d++) {
-            const unsigned b0 = __float_as_uint(sB[8 * j * LD + 8 * d]), b1 = __float_as_uint(sB[(8 * j + 1) * LD + 8 * d]);
+            const unsigned b[2] = {__float_as_uint(sB[8 * j * LD + 8 * d]), __float_as_uint(sB[(8 * j + 1) * LD + 8 * d])};
 #pragma unroll
             for (int i = 0; i < MT; i++)
-                multiply(c[i][d], a[i], b0, b1);
+                mma<E>(c[i][d], a[i], b);
         }
     }
 #else
@@ -262,11 +252,11 @@ __device__ __forceinline__ void product_nn(float (&c)[MT][DT][4], const float (&
 #pragma unroll
         for (int d = 0; d < DT; d += 2) {
             unsigned b[4];
-            ldmatrix_x4_trans(b, sB + 8 * j * LD + 8 * d);
+            load_matrices_transposed(b, sB + 8 * j * LD + 8 * d);
 #pragma unroll
             for (int i = 0; i < MT; i++) {
-                multiply(c[i][d], a[i], b[0], b[1]);
-                multiply(c[i][d + 1], a[i], b[2], b[3]);
+                mma<E>(c[i][d], a[i], {b[0], b[1]});
+                mma<E>(c[i][d + 1], a[i], {b[2], b[3]});
             }
         }
     }

@@ -90,7 +90,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_q(
     load_tile<BM>(sDO, gDO, CHANNELS, first);
     load_tile<BN>(sK, gQ + STEP, TOKEN, 0);
     load_tile<BN>(sV, gQ + 2 * STEP, TOKEN, 0);
-    cp_async_commit();
+    commit_copies();
 
     float rDQ[MT][DT][4], L[MT][2], D[MT][2], factor[MT][2];
     clear(rDQ);
@@ -110,7 +110,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_q(
     for (int tile = 0; tile < TILES; tile++) {
         E* sKey = sK + tile % STAGES * BN * LD;
         E* sValue = sV + tile % STAGES * BN * LD;
-        cp_async_wait<0>();
+        wait_copies<0>();
         if (tile == 0) {
             land_tile<BM, QKV>(sQ);
             land_tile<BM, DOUT>(sDO);
@@ -121,7 +121,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_q(
         if (tile + 1 < TILES) {
             load_tile<BN>(sK + (tile + 1) % STAGES * BN * LD, gQ + STEP, TOKEN, (tile + 1) * BN);
             load_tile<BN>(sV + (tile + 1) % STAGES * BN * LD, gQ + 2 * STEP, TOKEN, (tile + 1) * BN);
-            cp_async_commit();
+            commit_copies();
         }
 
         float rS[MT][NT][4], rDP[MT][NT][4];
@@ -162,7 +162,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_kv(
         const int stage = tile % STAGES;
         load_tile<BN>(sQ + stage * BN * LD, gQ, TOKEN, tile * BN);
         load_tile<BN>(sDO + stage * BN * LD, gDO, CHANNELS, tile * BN);
-        cp_async_commit();
+        commit_copies();
 
         // Queries beyond T: P = exp(0 - inf) = 0.
         for (int i = threadIdx.x; i < BN; i += THREADS) {
@@ -187,7 +187,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_kv(
         const int stage = tile % STAGES;
         E* sQuery = sQ + stage * BN * LD;
         E* sOut = sDO + stage * BN * LD;
-        cp_async_wait<0>();
+        wait_copies<0>();
         if (tile == 0) {
             land_tile<BM, QKV>(sK);
             land_tile<BM, QKV>(sV);

@@ -7,6 +7,9 @@
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
 #endif
+#ifndef NAN
+#define NAN __int_as_float(0x7fffffff)
+#endif
 
 struct __align__(2) half { unsigned short bits; };
 struct __align__(2) bfloat16 { unsigned short bits; };
@@ -112,4 +115,22 @@ __device__ __forceinline__ float block_sum(float x, float* s)
     for (int w = 0; w < WARPS; w++)
         sum += s[w];
     return sum;
+}
+
+// The maximum over a block of WARPS warps, in every thread; as block_sum.
+template <int WARPS>
+__device__ __forceinline__ float block_max(float x, float* s)
+{
+    x = warp_max(x);
+    if (WARPS == 1)
+        return x;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0)
+        s[threadIdx.x / 32] = x;
+    __syncthreads();
+    float max = s[0];
+#pragma unroll
+    for (int w = 1; w < WARPS; w++)
+        max = fmaxf(max, s[w]);
+    return max;
 }

@@ -1,65 +1,101 @@
-// The tensor cores' instructions by their PTX names: mma.sync, ldmatrix, cp.async. Nothing here but the instructions.
+// The instructions that matrix products are made of: asynchronous copies into shared memory, fragments out of it, and the tensor cores.
 //
-// Fragments of mma.m16n8k16 (16-bit) in lane l, with g = l / 4 and t = l % 4; a register holds two elements, the lower half first:
-//   A [16][16]   a0 = (g, 2t), (g, 2t+1)     a1 = (g+8, 2t), ..     a2 = (g, 2t+8), ..     a3 = (g+8, 2t+8), ..
-//   B [16][8]    b0 = (2t, g), (2t+1, g)     b1 = (2t+8, g), ..
-//   C [16][8]    c0 = (g, 2t)     c1 = (g, 2t+1)     c2 = (g+8, 2t)     c3 = (g+8, 2t+1)
-// and of mma.m16n8k8 (tf32), one element a register:
-//   A [16][8]    a0 = (g, t)      a1 = (g+8, t)      a2 = (g, t+4)      a3 = (g+8, t+4)
-//   B [8][8]     b0 = (t, g)      b1 = (t+4, g)      C as above
-// Source: PTX ISA, "Matrix fragments for mma.m16n8k16" and "for mma.m16n8k8".
+// A tile in shared memory is rows of CHUNKS pieces of 16 bytes (8 elements of 16 bits, 4 of 32), the summed index running along a row. Piece j of row r lies at
+// swizzle<CHUNKS>(r, j), so that eight threads that read one piece of eight consecutive rows (ldmatrix), and eight that write the pieces of one row, meet no bank twice.
+//
+//   mma<half>, mma<bfloat16>   d[16,8] += a[16,16] b[16,8]    mma.sync.m16n8k16, two pieces of the summed index
+//   mma<float>                 d[16,8] += a[16,8] b[8,8]      mma.sync.m16n8k8 on tf32, two pieces as well: so one addressing serves all types
+//
+// Registers of a thread, g = lane / 4, t = lane % 4: a = {(g, t), (g + 8, t), (g, t') , (g + 8, t')}, b = {(t, g), (t', g)} with t' in the second piece,
+// d = {(g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)}. Source: PTX ISA, "Matrix Fragments for mma.m16n8k16" and "for mma.m16n8k8".
 #pragma once
 #include "common.cuh"
 
-__device__ __forceinline__ void mma_f16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+__device__ __forceinline__ unsigned shared_address(const void* p)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    unsigned address;
+    asm("{ .reg .u64 a; cvta.to.shared.u64 a, %1; cvt.u32.u64 %0, a; }" : "=r"(address) : "l"(p));
+    return address;
 }
 
-__device__ __forceinline__ void mma_bf16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+// The place of piece j of row r, in pieces.
+template <int CHUNKS>
+__device__ __forceinline__ int swizzle(int r, int j)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    static_assert(CHUNKS == 4 || CHUNKS == 8, "a row is 64 or 128 bytes");
+    return r * CHUNKS + (CHUNKS == 8 ? j ^ (r & 7) : j ^ (r >> 1 & 3));
 }
 
-__device__ __forceinline__ void mma_tf32(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+// 16 bytes from global to shared memory; zeros, and no access to global memory, where not valid.
+__device__ __forceinline__ void copy_async(void* s, const void* g, bool valid)
 {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(s)), "l"(g), "r"(valid ? 16 : 0) : "memory");
+#else
+    *reinterpret_cast<uint4*>(s) = valid ? *reinterpret_cast<const uint4*>(g) : make_uint4(0, 0, 0, 0);
+#endif
 }
 
-// Rounded to nearest, ties away: without it the tensor cores would cut the low bits off.
-__device__ __forceinline__ unsigned to_tf32(float x)
+__device__ __forceinline__ void commit_copies()
 {
-    unsigned y;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-    return y;
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
 }
 
-__device__ __forceinline__ unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
-
-// Four 8x8 matrices of 16 bits; lanes 8i .. 8i+7 name the 16-byte rows of matrix i. Lane l receives elements 2(l%4), 2(l%4)+1 of row l/4 of each, or of column l/4 transposed.
-__device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row)
+// Waits until at most PENDING groups of this thread are under way.
+template <int PENDING>
+__device__ __forceinline__ void wait_copies()
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+#endif
 }
 
-__device__ __forceinline__ void ldmatrix_x4_trans(unsigned (&r)[4], const void* row)
+// Four (two) 8x8 matrices of 16-bit elements, or of pairs that make up 32 bits; thread i names row i % 8 of matrix i / 8.
+__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* s)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(s))
+                 : "memory");
 }
 
-// 16 bytes from global to shared memory, past the registers and the first-level cache; zeros where not valid (the address must be good all the same).
-__device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid = true)
+__device__ __forceinline__ void load_matrices(unsigned (&r)[2], const void* s)
 {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(s)) : "memory");
 }
 
-__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// As load_matrices, each matrix transposed.
+__device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const void* s)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(s))
+                 : "memory");
+}
 
-// Waits until at most N of this thread's groups are under way.
-template <int N>
-__device__ __forceinline__ void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+// The bits of the nearest tf32, ties away from zero.
+__device__ __forceinline__ unsigned to_tf32(unsigned bits)
+{
+    unsigned rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
+    return rounded;
+}
+
+#define MMA_SYNC(type, instruction)                                                                                                               \
+    template <>                                                                                                                                   \
+    __device__ __forceinline__ void mma<type>(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2])                                      \
+    {                                                                                                                                             \
+        asm volatile(instruction " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                                               \
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                                             \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                                                         \
+    }
+
+template <typename T>
+__device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+
+MMA_SYNC(half, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
+MMA_SYNC(bfloat16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")
+MMA_SYNC(float, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32")
+#undef MMA_SYNC

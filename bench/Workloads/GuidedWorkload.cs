@@ -1,7 +1,6 @@
 using Kernels.Checkpoints;
 using Kernels.Diffusion;
 using Kernels.Models;
-using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Bench.Workloads;
@@ -14,7 +13,7 @@ internal sealed class GuidedWorkload : IDisposable
     private readonly Checkpoint? _checkpoint;
     private readonly Weights _weights;
     private readonly StepTable _table;
-    private readonly Executor _executor;
+    private readonly StepExecutor _executor;
     private readonly float[] _x;
 
     /// <summary>Builds graph, plan and executor.</summary>
@@ -22,7 +21,7 @@ internal sealed class GuidedWorkload : IDisposable
     /// <param name="model">The models.</param>
     /// <param name="batch">Number of images.</param>
     /// <param name="weightsFile">A file with tensors <c>diffusion/…</c> and <c>classifier/…</c>; null for synthetic weights.</param>
-    /// <param name="disabledFusions">Rewrites to leave out.</param>
+    /// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
     public GuidedWorkload(Backend backend, BenchModel model, int batch, string? weightsFile = null, IReadOnlyCollection<string>? disabledFusions = null)
     {
         _backend = backend;
@@ -37,8 +36,8 @@ internal sealed class GuidedWorkload : IDisposable
         _x = new float[batch * ImageElements];
         SyntheticWeights.Fill("x", UnitVariance, 0, _x);
         _executor = Compile(suppliedNoise: false);
-        _executor.Write("seed", [0, 0]);
-        _executor.Write("image_index", new int[2 * batch]);
+        _executor.Step.Write("seed", [0, 0]);
+        _executor.Step.Write("image_index", new int[2 * batch]);
         Reset();
     }
 
@@ -52,7 +51,7 @@ internal sealed class GuidedWorkload : IDisposable
     public int Batch { get; }
 
     /// <summary>What is run.</summary>
-    public Plan Plan => _executor.Plan;
+    public Plan Plan => _executor.Step.Plan;
 
     /// <summary>The step that is run, as its row in the table: one from the middle of the process.</summary>
     public int Step => _table.Count / 2;
@@ -74,7 +73,7 @@ internal sealed class GuidedWorkload : IDisposable
     public void Run()
     {
         Reset();
-        _executor.Run();
+        _executor.Run(Step);
     }
 
     /// <summary>Runs the step and measures every launch.</summary>
@@ -82,19 +81,20 @@ internal sealed class GuidedWorkload : IDisposable
     public void Profile(Span<double> milliseconds)
     {
         Reset();
-        _executor.Profile(milliseconds);
+        _executor.Prepare(Step);
+        _executor.Step.Profile(milliseconds);
     }
 
     /// <summary>x_{t-1} of the step under noise that a formula makes, for comparison with another implementation.</summary>
     public float[] RunWithKnownNoise()
     {
-        using Executor executor = Compile(suppliedNoise: true);
+        using StepExecutor executor = Compile(suppliedNoise: true);
         float[] noise = new float[_x.Length];
         SyntheticWeights.Fill("noise", UnitVariance, 0, noise);
-        executor.Write("noise", noise);
+        executor.Step.Write("noise", noise);
         Reset(executor);
-        executor.Run();
-        return executor.Read("x_next");
+        executor.Run(Step);
+        return executor.Step.Read("x_next");
     }
 
     /// <inheritdoc/>
@@ -107,22 +107,21 @@ internal sealed class GuidedWorkload : IDisposable
     private Weights WeightsOf(ModelConfig config, string prefix) =>
         _checkpoint is null ? PresetModels.Random(config).Weights : new CheckpointWeights(_checkpoint, prefix);
 
-    private Executor Compile(bool suppliedNoise)
+    private StepExecutor Compile(bool suppliedNoise)
     {
-        Graph graph = Fusion.Apply(BuildGraph(Model, Batch, suppliedNoise), _disabledFusions).Graph;
-        Executor executor = _backend.Compile(Plan.Create(graph), _weights);
+        StepExecutor executor = new(_backend, Rewrites.Apply(BuildGraph(Model, Batch, suppliedNoise), _disabledFusions), _weights);
         int[] labels = [.. Enumerable.Range(0, Batch).Select(i => i % Model.Classifier.OutChannels)];
-        executor.Write("step_table", _table.Values);
-        executor.Write("y", labels);
-        executor.Write("y_unet", labels);
+        executor.WriteTable(_table);
+        executor.WriteLabels("y", labels);
+        executor.WriteLabels("y_unet", labels);
         return executor;
     }
 
     private void Reset() => Reset(_executor);
 
-    private void Reset(Executor executor)
+    private void Reset(StepExecutor executor)
     {
-        executor.Write("x", _x);
-        executor.Write("step", [Step]);
+        executor.Step.Write("x", _x);
+        executor.Step.Write("step", [Step]);
     }
 }

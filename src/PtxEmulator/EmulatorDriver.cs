@@ -40,6 +40,9 @@ public sealed unsafe partial class EmulatorDriver : Driver
     public override long TotalBytes => options.TotalBytes;
 
     /// <inheritdoc/>
+    public override long FreeBytes => options.TotalBytes - allocated;
+
+    /// <inheritdoc/>
     public override int Multiprocessors => options.Workers;
 
     /// <inheritdoc/>
@@ -151,6 +154,8 @@ public sealed unsafe partial class EmulatorDriver : Driver
             _ when kernel.Program.Entry.SharedBytes + geometry.SharedBytes > MaximumSharedBytes =>
                 $"with {kernel.Program.Entry.SharedBytes} bytes of static shared memory that is more than the {MaximumSharedBytes} of a block",
             _ when kernel.Program.Entry.Written.MaximumThreads is > 0 and var most && geometry.ThreadsPerBlock > most => $"the kernel was compiled for at most {most} threads",
+            _ when kernel.Program.Entry.Written.RequiredBlock is [var x, var y, var z] && (geometry.BlockX, geometry.BlockY, geometry.BlockZ) != (x, y, z) =>
+                $"the kernel was compiled for blocks of ({x},{y},{z}) threads and no others",
             _ when argumentBytes != kernel.ArgumentBytes => $"the kernel takes {kernel.ArgumentBytes} bytes of arguments, not {argumentBytes}",
             _ => "",
         };

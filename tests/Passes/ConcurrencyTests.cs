@@ -17,7 +17,8 @@ public sealed class ConcurrencyTests
         Assert.All(found.Side, n => Assert.StartsWith("classifier/", n.Name, StringComparison.Ordinal));
         Assert.All(graph.Nodes.Where(n => n.Op.Name is "Convolution" or "GroupNorm" or "ConvolutionGradient" or "GroupNormGradient"), n =>
             Assert.Equal(n.Name.StartsWith("classifier/", StringComparison.Ordinal), found.Side.Contains(n)));
-        Assert.Equal("sampler_update", found.Graph.Nodes[found.Join].Name);
+        Assert.Contains(found.Graph.Nodes.Skip(found.Join), n => n.Name == "sampler_update");
+        Assert.True(found.Graph.Nodes.Count - found.Join <= 3);
         Assert.Equal(graph.Nodes.ToHashSet(), found.Graph.Nodes.ToHashSet());
         CheckInterleavings(found, 20);
     }

@@ -33,7 +33,7 @@ public sealed class ModelMemoryTests
     [MemberData(nameof(Steps))]
     public void A_step_is_sound_and_exact(string step, string backend)
     {
-        Graph graph = s_steps[step](), fused = Fusion.Apply(graph).Graph;
+        Graph graph = s_steps[step](), fused = Rewrites.Fuse(graph).Graph;
         Dictionary<string, double[]> values = Values(graph);
         Dictionary<string, double[]> exact = s_exact.GetOrAdd(step, _ =>
         {

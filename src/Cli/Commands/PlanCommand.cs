@@ -25,7 +25,7 @@ internal static class PlanCommand
         DeviceOptions device = new();
         Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text };
         models.AddTo(command);
-        command.Add(device.DisableFusion);
+        device.AddFusionTo(command);
         command.SetAction(parsed =>
         {
             int images = parsed.GetValue(batch);
@@ -39,16 +39,22 @@ internal static class PlanCommand
                 ? ModelLoader.Load(path, models.ClassifierOverrides(parsed), expected: ModelKind.Encoder)
                 : null;
             Graph graph = Step(model, guide, images);
-            FusionResult fused = Fusion.Apply(graph, device.DisabledFusions(parsed));
+            StepGraphs fused = Rewrites.Apply(graph, device.DisabledFusions(parsed));
             if (parsed.GetValue(dot) || parsed.GetValue(mermaid) || parsed.GetValue(text))
             {
-                console.Output.Write(parsed.GetValue(dot) ? fused.Graph.ToDot() : parsed.GetValue(mermaid) ? fused.Graph.ToMermaid() : fused.Graph.ToText());
+                console.Output.Write(parsed.GetValue(dot) ? fused.Step.ToDot() : parsed.GetValue(mermaid) ? fused.Step.ToMermaid() : fused.Step.ToText());
                 return ExitCode.Done;
             }
 
-            Show(console.Tables, "Before fusion", Plan.Create(Fusion.Apply(graph, ["all"]).Graph));
-            Show(console.Tables, "After fusion", Plan.Create(fused.Graph));
-            Compare(console.Tables, Plan.Create(Fusion.Apply(graph, ["all"]).Graph), Plan.Create(fused.Graph), fused);
+            Plan before = Plan.Create(Fusion.Apply(graph, ["all"]).Graph), after = Plan.Create(fused.Step);
+            Show(console.Tables, "Before fusion", before);
+            if (fused.Conditioning is not null)
+            {
+                Show(console.Tables, string.Create(CultureInfo.InvariantCulture, $"Before the loop, {fused.Steps} steps at once"), Plan.Create(fused.Conditioning));
+            }
+
+            Show(console.Tables, "After fusion", after);
+            Compare(console.Tables, before, after, fused.Applied);
             return ExitCode.Done;
         });
         return command;
@@ -93,7 +99,7 @@ internal static class PlanCommand
         console.Write(table);
     }
 
-    private static void Compare(IAnsiConsole console, Plan before, Plan after, FusionResult fused)
+    private static void Compare(IAnsiConsole console, Plan before, Plan after, IReadOnlyDictionary<string, int> applied)
     {
         Table table = new() { Border = TableBorder.Simple, Title = new TableTitle("One step") };
         table.AddColumn("");
@@ -108,7 +114,7 @@ internal static class PlanCommand
         Row("arena without sharing", p => p.Memory.UnsharedBytes);
         Row("nodes in place", p => p.Memory.InPlace);
         console.Write(table);
-        foreach ((string name, int count) in fused.Applied)
+        foreach ((string name, int count) in applied)
         {
             console.MarkupLineInterpolated($"{name}: applied {count} times");
         }

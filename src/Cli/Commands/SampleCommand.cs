@@ -56,7 +56,7 @@ internal static class SampleCommand
             Unconditional = parsed.GetValue(options.Unconditional) ?? false,
         };
         CheckSize(diffusion, classifier);
-        using Backend backend = device.Open(parsed);
+        using Backend backend = device.Open(parsed, models.Precisions(parsed));
         using DiffusionSampler sampler = new(
             backend,
             diffusion.Model,

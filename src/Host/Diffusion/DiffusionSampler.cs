@@ -1,6 +1,5 @@
 using System.Globalization;
 using Kernels.Models;
-using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Diffusion;
@@ -65,7 +64,7 @@ public sealed class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
-    private readonly Dictionary<(int Batch, bool SuppliedNoise), Executor> _executors = [];
+    private readonly Dictionary<(int Batch, bool SuppliedNoise), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
     /// <param name="backend">The device.</param>
@@ -74,7 +73,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <param name="classifier">The classifier; may be null without classifier guidance.</param>
     /// <param name="settings">Sampler and guidance.</param>
     /// <param name="size">Height and width of the images; null for the size that the diffusion model was trained on.</param>
-    /// <param name="disabledFusions">Rewrites to leave out (<see cref="Fusion.All"/>).</param>
+    /// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
     /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
     /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
     public DiffusionSampler(
@@ -122,9 +121,15 @@ public sealed class DiffusionSampler : IDisposable
     /// <summary>Elements of one image.</summary>
     public int ImageElements => Height * Width * _diffusion.Config.InChannels;
 
+    /// <summary>
+    /// What the tables of scales and shifts may take, in bytes (<see cref="Hoist"/>). Where those of all steps take more, they are made for some steps at a time. They are there twice: where
+    /// they are computed and where they are read.
+    /// </summary>
+    public long TableBytes { get; init; } = Rewrites.DefaultTableBytes;
+
     /// <summary>The plan of one step for a batch size.</summary>
     /// <param name="batch">Number of images.</param>
-    public Plan PlanStep(int batch) => _backend.Plan(Fusion.Apply(BuildGraph(batch, suppliedNoise: false), _disabledFusions).Graph);
+    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false).Step);
 
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
@@ -140,20 +145,20 @@ public sealed class DiffusionSampler : IDisposable
         Expect(batch.Initial, (long)n * ImageElements, "the initial images");
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
-        Executor executor = ExecutorFor(n, batch.StepNoise is not null);
-        Graph graph = executor.Plan.Graph;
+        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null);
+        Executor executor = steps.Step;
         int elements = n * ImageElements;
-        executor.Write("step_table", Table.Values);
+        steps.WriteTable(Table);
         executor.Write("step", [0]);
         executor.Write("x", batch.Initial ?? InitialNoise(batch));
-        WriteLabels(executor, batch);
+        WriteLabels(steps, batch);
         if (batch.LowRes is not null)
         {
             executor.Write("low_res", batch.LowRes);
         }
 
-        bool takesNoise = graph.Inputs.Any(t => t.Name == "noise");
-        if (graph.Inputs.Any(t => t.Name == "seed"))
+        bool takesNoise = steps.Takes("noise");
+        if (steps.Takes("seed"))
         {
             executor.Write("seed", Words(batch.Seed));
             executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
@@ -166,7 +171,7 @@ public sealed class DiffusionSampler : IDisposable
                 executor.Write("noise", batch.StepNoise.AsSpan(step * elements, elements));
             }
 
-            executor.Run(cancellationToken);
+            steps.Run(step, cancellationToken);
             onStep?.Invoke(new StepResult(step, Table.Count, executor));
         }
 
@@ -176,7 +181,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Executor executor in _executors.Values)
+        foreach (StepExecutor executor in _executors.Values)
         {
             executor.Dispose();
         }
@@ -209,12 +214,13 @@ public sealed class DiffusionSampler : IDisposable
     private Graph BuildGraph(int batch, bool suppliedNoise) =>
         GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes);
 
-    private Executor ExecutorFor(int batch, bool suppliedNoise)
+    private StepGraphs RewriteGraph(int batch, bool suppliedNoise) => Rewrites.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions, TableBytes);
+
+    private StepExecutor ExecutorFor(int batch, bool suppliedNoise)
     {
-        if (!_executors.TryGetValue((batch, suppliedNoise), out Executor? executor))
+        if (!_executors.TryGetValue((batch, suppliedNoise), out StepExecutor? executor))
         {
-            Graph graph = Fusion.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions).Graph;
-            _executors.Add((batch, suppliedNoise), executor = _backend.Compile(_backend.Plan(graph), _weights));
+            _executors.Add((batch, suppliedNoise), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise), _weights));
         }
 
         return executor;
@@ -231,11 +237,10 @@ public sealed class DiffusionSampler : IDisposable
         return x;
     }
 
-    private void WriteLabels(Executor executor, SampleBatch batch)
+    private void WriteLabels(StepExecutor executor, SampleBatch batch)
     {
-        Graph graph = executor.Plan.Graph;
-        bool classifier = graph.Inputs.Any(t => t.Name == "y");
-        bool unet = graph.Inputs.Any(t => t.Name == "y_unet");
+        bool classifier = executor.Takes("y");
+        bool unet = executor.Takes("y_unet");
         bool unetFollows = unet && !Settings.Unconditional;
         if ((classifier || unetFollows) && batch.Labels.Count != batch.Count)
         {
@@ -245,7 +250,7 @@ public sealed class DiffusionSampler : IDisposable
         if (classifier)
         {
             CheckLabels(batch.Labels, _classifier!.Config.OutChannels, "the classifier");
-            executor.Write("y", [.. batch.Labels]);
+            executor.WriteLabels("y", [.. batch.Labels]);
         }
 
         if (!unet)
@@ -259,7 +264,7 @@ public sealed class DiffusionSampler : IDisposable
             CheckLabels(batch.Labels, _diffusion.Config.NumClasses!.Value, "the diffusion model");
         }
 
-        executor.Write(
+        executor.WriteLabels(
             "y_unet",
             Settings.Unconditional ? [.. nulls] : Settings.CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
     }

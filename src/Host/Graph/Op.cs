@@ -16,6 +16,10 @@ public abstract record Op
     /// </summary>
     public virtual IReadOnlyList<int> InPlaceInputs => [];
 
+    /// <summary>Inputs whose storage an output may take over, as <see cref="InPlaceInputs"/>; a further output takes one over only where the graph updates it.</summary>
+    /// <param name="output">The output's position.</param>
+    public virtual IReadOnlyList<int> InPlaceInputsOf(int output) => output == 0 ? InPlaceInputs : [];
+
     /// <summary>Whether output 0 is input 0 under another shape: nothing is launched and both share storage.</summary>
     public virtual bool IsView => false;
 

@@ -5,7 +5,7 @@ namespace Kernels.Passes;
 /// <summary>
 /// Two parts of a graph that do not depend on each other and may run side by side: in a guided step the UNet and the classifier with its gradient, which meet in the sampler's update.
 /// </summary>
-/// <param name="Graph">The graph in this order: what both parts need, the side, the other part, the rest. Any node may still run where it stands.</param>
+/// <param name="Graph">The graph in this order: what both parts need, the side, what does not depend on the side, the rest. Any node may still run where it stands.</param>
 /// <param name="Fork">Position of the first node of the side: what stands before it is done before the parts begin.</param>
 /// <param name="Join">Position of the first node that reads what the side made.</param>
 /// <param name="Side">The nodes of the side, the cheaper part; they stand at <paramref name="Fork"/> and behind.</param>
@@ -57,18 +57,31 @@ public sealed record Concurrency(Graph Graph, int Fork, int Join, IReadOnlySet<N
         }
     }
 
-    private static Concurrency Arrange(Graph graph, BitArray sideAndShared, BitArray other)
+    private static Concurrency? Arrange(Graph graph, BitArray sideAndShared, BitArray other)
     {
-        List<Node> shared = [], side = [], rest = [];
+        List<Node> shared = [], side = [], main = [], last = [];
+
+        // What writes over an input comes after all who read it, and so does what reads that.
+        HashSet<Tensor> late = [.. graph.Updates.Keys];
         for (int i = 0; i < graph.Nodes.Count; i++)
         {
-            (!sideAndShared[i] ? rest : other[i] ? shared : side).Add(graph.Nodes[i]);
+            Node node = graph.Nodes[i];
+            bool updates = node.Outputs.Any(graph.Updates.ContainsKey);
+            if (updates && sideAndShared[i])
+            {
+                return null;
+            }
+
+            List<Node> part = sideAndShared[i] ? other[i] ? shared : side : updates || node.Inputs.Any(late.Contains) ? last : main;
+            part.Add(node);
+            if (part == side || part == last)
+            {
+                late.UnionWith(node.Outputs);
+            }
         }
 
-        HashSet<Tensor> made = [.. side.SelectMany(n => n.Outputs)];
-        int join = shared.Count + side.Count + rest.FindIndex(n => n.Inputs.Any(made.Contains));
-        Graph arranged = new([.. shared, .. side, .. rest], graph.Inputs, graph.Outputs, graph.Updates);
-        return new Concurrency(arranged, shared.Count, join, side.ToHashSet());
+        Graph arranged = new([.. shared, .. side, .. main, .. last], graph.Inputs, graph.Outputs, graph.Updates);
+        return new Concurrency(arranged, shared.Count, shared.Count + side.Count + main.Count, side.ToHashSet());
     }
 
     // Every node counts among its own ancestors.

@@ -71,7 +71,7 @@ public static class MemoryPlanner
             for (int k = 0; k < node.Outputs.Count; k++)
             {
                 Tensor output = node.Outputs[k];
-                Storage? shared = k > 0 ? null : Shared(graph, node, i, part, storages, lastUse, reuseInPlace);
+                Storage? shared = Shared(graph, node, k, (i, part), storages, lastUse, reuseInPlace);
                 inPlace += shared is not null && !node.Op.IsView ? 1 : 0;
                 Storage storage = shared ?? new Storage(output.Bytes, i);
                 storage.Parts |= part;
@@ -92,28 +92,32 @@ public static class MemoryPlanner
     }
 
     private static Storage? Shared(
-        Graph graph, Node node, int index, Parts part, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
+        Graph graph, Node node, int output, (int Index, Parts Part) at, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
     {
         if (node.Op.IsView)
         {
             return storages.GetValueOrDefault(node.Inputs[0]);
         }
 
-        Tensor? updated = graph.Updates.GetValueOrDefault(node.Output);
-        foreach (int k in node.Op.InPlaceInputs)
+        long bytes = node.Outputs[output].Bytes;
+        Tensor? updated = graph.Updates.GetValueOrDefault(node.Outputs[output]);
+        IReadOnlyList<int> inPlace = node.Op.InPlaceInputsOf(output);
+        foreach (int k in inPlace)
         {
             Tensor input = node.Inputs[k];
-            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != node.Output.Bytes || storage.Bytes != Align(input.Bytes))
+            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != bytes || storage.Bytes != Align(input.Bytes))
             {
                 continue;
             }
 
-            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == index;
+            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == at.Index;
+
             // What the other part reads may still be read, wherever that stands in the order.
-            bool dies = reuseInPlace && updated is null && storage.Last <= index && (part == Parts.None || storage.Parts == part);
+            bool isOthers = at.Part != Parts.None && storage.Parts != at.Part;
+            bool dies = reuseInPlace && updated is null && output == 0 && storage.Last <= at.Index && !isOthers;
 
             // Another input in the same storage would be overwritten while it is still being read, unless the op reads that one in step as well.
-            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || node.Op.InPlaceInputs.Contains(p.j));
+            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || inPlace.Contains(p.j));
             if (alone && (isUpdate || dies))
             {
                 return storage;

@@ -78,6 +78,23 @@ public abstract class Executor : IDisposable
         return values;
     }
 
+    /// <summary>Hands an output of the last run over as an input of another executor of the same backend, without a detour through the host where the device can do that.</summary>
+    /// <param name="output">The output's name.</param>
+    /// <param name="destination">The executor that is to read it.</param>
+    /// <param name="input">Name of its input, of the same type and shape.</param>
+    /// <exception cref="GraphException">There is no such output or input, or they are not alike.</exception>
+    public void Transfer(string output, Executor destination, string input)
+    {
+        ArgumentNullException.ThrowIfNull(destination);
+        Tensor from = Plan.Graph.Output(output), to = destination.Plan.Graph.Input(input);
+        if (from.DType != to.DType || from.Shape != to.Shape)
+        {
+            throw new GraphException($"output {from} cannot be handed over as input {to}");
+        }
+
+        TransferCore(from, destination, to);
+    }
+
     /// <summary>Runs the plan once.</summary>
     /// <param name="cancellationToken">Looked at before every launch; a cancelled run leaves the outputs undefined.</param>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
@@ -119,6 +136,19 @@ public abstract class Executor : IDisposable
     /// <param name="tensor">An output.</param>
     /// <param name="bytes">Its values.</param>
     protected abstract void ReadCore(Tensor tensor, Span<byte> bytes);
+
+    /// <summary>Copies to another executor; through the host, unless a backend knows a shorter way.</summary>
+    /// <param name="output">An output of this executor.</param>
+    /// <param name="destination">The other executor.</param>
+    /// <param name="input">An input of the other, of the same type and shape.</param>
+    protected virtual void TransferCore(Tensor output, Executor destination, Tensor input)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        ArgumentNullException.ThrowIfNull(destination);
+        byte[] bytes = new byte[output.Bytes];
+        ReadCore(output, bytes);
+        destination.WriteCore(input, bytes);
+    }
 
     /// <summary>Frees the memory.</summary>
     /// <param name="disposing">Whether <see cref="Dispose()"/> was called.</param>

@@ -89,6 +89,18 @@ internal sealed unsafe class CpuExecutor : Executor
 
     protected override void ReadCore(Tensor tensor, Span<byte> bytes) => Bytes(tensor).CopyTo(bytes);
 
+    protected override void TransferCore(Tensor output, Executor destination, Tensor input)
+    {
+        if (destination is CpuExecutor cpu)
+        {
+            Bytes(output).CopyTo(cpu.Bytes(input));
+        }
+        else
+        {
+            base.TransferCore(output, destination, input);
+        }
+    }
+
     protected override void Dispose(bool disposing)
     {
         if (disposing)

@@ -12,18 +12,19 @@ internal static unsafe class GroupNorm
     /// <param name="beta">[C].</param>
     /// <param name="scaleShift">[N, 2 C], the C scales of an image, then its C shifts; or null for none.</param>
     /// <param name="silu">Whether act is SiLU rather than the identity.</param>
-    /// <param name="y">[N, Pixels, C]; may be <paramref name="x"/>.</param>
+    /// <param name="pooledWidth">0; or the width of the image, to average y over blocks of two by two pixels.</param>
+    /// <param name="y">[N, Pixels, C], and may then be <paramref name="x"/>; pooled [N, Pixels / 4, C].</param>
     /// <param name="statistics">[N, Groups, 2], mean and rstd of every group.</param>
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Forward(
-        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, int pooledWidth, float* y, float* statistics, WorkerScratch scratch)
     {
         shape.Validate();
         return Simd.Bits switch
         {
-            512 => new GroupNormForward<Simd512>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
-            256 => new GroupNormForward<Simd256>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
-            _ => new GroupNormForward<Simd128>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
+            512 => new GroupNormForward<Simd512>(shape, x, gamma, beta, scaleShift, silu, pooledWidth, y, statistics, scratch),
+            256 => new GroupNormForward<Simd256>(shape, x, gamma, beta, scaleShift, silu, pooledWidth, y, statistics, scratch),
+            _ => new GroupNormForward<Simd128>(shape, x, gamma, beta, scaleShift, silu, pooledWidth, y, statistics, scratch),
         };
     }
 
@@ -36,17 +37,18 @@ internal static unsafe class GroupNorm
     /// <param name="scaleShift">[N, 2 C], or null.</param>
     /// <param name="silu">Whether the forward direction ended with SiLU.</param>
     /// <param name="dy">[N, Pixels, C].</param>
-    /// <param name="dx">[N, Pixels, C]; may be <paramref name="dy"/> but not <paramref name="x"/>.</param>
+    /// <param name="residual">What is added to dx.</param>
+    /// <param name="dx">[N, Pixels, C]; may be <paramref name="dy"/> but neither <paramref name="x"/> nor the residual.</param>
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Backward(
-        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, float* dx, WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, GroupNormResidual residual, float* dx, WorkerScratch scratch)
     {
         shape.Validate();
         return Simd.Bits switch
         {
-            512 => new GroupNormBackward<Simd512>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, dx, scratch),
-            256 => new GroupNormBackward<Simd256>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, dx, scratch),
-            _ => new GroupNormBackward<Simd128>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, dx, scratch),
+            512 => new GroupNormBackward<Simd512>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, residual, dx, scratch),
+            256 => new GroupNormBackward<Simd256>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, residual, dx, scratch),
+            _ => new GroupNormBackward<Simd128>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, residual, dx, scratch),
         };
     }
 }
@@ -68,6 +70,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     private readonly float* _beta;
     private readonly float* _scaleShift;
     private readonly bool _silu;
+    private readonly int _pooledWidth;
     private readonly float* _y;
     private readonly float* _statistics;
     private readonly WorkerScratch _scratch;
@@ -75,7 +78,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     private readonly int _partsPerImage;
 
     public GroupNormForward(
-        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, int pooledWidth, float* y, float* statistics, WorkerScratch scratch)
     {
         _shape = shape;
         _x = x;
@@ -83,6 +86,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         _beta = beta;
         _scaleShift = scaleShift;
         _silu = silu;
+        _pooledWidth = pooledWidth;
         _y = y;
         _statistics = statistics;
         _scratch = scratch;
@@ -120,6 +124,12 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
             GroupNormCoefficients.Fill(_shape, image, first + from, statistics, _gamma, _beta, _scaleShift, mean + from, factor + from, shift + from);
         }
 
+        if (_pooledWidth > 0)
+        {
+            ApplyPooled(_x + offset, _y + ((nint)image * _shape.Pixels / 4 * _shape.C) + first, mean, factor, shift, whole, channels);
+            return;
+        }
+
         for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
         {
             int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
@@ -128,6 +138,41 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
             Apply<Simd1>(_x + block, _y + block, pixels, mean, factor, shift, whole, channels);
         }
     }
+
+    private void ApplyPooled(float* x, float* y, float* mean, float* factor, float* shift, int whole, int channels)
+    {
+        nint row = (nint)_pooledWidth * _shape.C;
+        for (int pixel = 0; pixel < _shape.Pixels; pixel += 2 * _pooledWidth, x += 2 * row, y += row / 2)
+        {
+            ApplyPooled<T>(x, y, mean, factor, shift, 0, whole);
+            ApplyPooled<Simd1>(x, y, mean, factor, shift, whole, channels);
+        }
+    }
+
+    // Two rows of pixels to one, the four summed in the order of Pool2xKernel.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void ApplyPooled<TV>(float* x, float* y, float* mean, float* factor, float* shift, int from, int to)
+        where TV : unmanaged, ISimd<TV>
+    {
+        nint pixel = _shape.C, row = _pooledWidth * pixel;
+        TV quarter = TV.Create(0.25f);
+        for (int c = from; c < to; c += TV.Count)
+        {
+            TV m = TV.Load(mean + c), f = TV.Load(factor + c), s = TV.Load(shift + c);
+            float* source = x + c;
+            float* target = y + c;
+            for (int j = 0; j < _pooledWidth; j += 2, source += 2 * pixel, target += pixel)
+            {
+                TV a = Act(TV.MultiplyAdd(TV.Load(source) - m, f, s)), b = Act(TV.MultiplyAdd(TV.Load(source + pixel) - m, f, s));
+                TV d = Act(TV.MultiplyAdd(TV.Load(source + row) - m, f, s)), e = Act(TV.MultiplyAdd(TV.Load(source + row + pixel) - m, f, s));
+                ((a + b + d + e) * quarter).Store(target);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private TV Act<TV>(TV value)
+        where TV : unmanaged, ISimd<TV> => _silu ? VectorMath.SiLU(value) : value;
 
     // Merges one block's mean and sum of squared deviations into those of the pixels before it, channel by channel.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

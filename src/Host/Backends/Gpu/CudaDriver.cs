@@ -84,6 +84,18 @@ public sealed unsafe partial class CudaDriver : Driver
     public override long TotalBytes { get; }
 
     /// <inheritdoc/>
+    public override long FreeBytes
+    {
+        get
+        {
+            Enter();
+            nuint free = 0, total = 0;
+            Check(cuda.MemGetInfo(&free, &total), "cuMemGetInfo");
+            return (long)free;
+        }
+    }
+
+    /// <inheritdoc/>
     public override int Multiprocessors { get; }
 
     /// <inheritdoc/>

@@ -7,9 +7,15 @@ namespace Kernels.Backends.Gpu;
 internal sealed class DeviceWeights(Driver driver) : IDisposable
 {
     private readonly Dictionary<(Weights Weights, string Name, string Layout), DeviceBuffer> _buffers = [];
+    private readonly HashSet<(Weights Weights, string Name)> _names = [];
 
     /// <summary>Bytes on the device.</summary>
     public long Bytes => _buffers.Values.Sum(b => b.Bytes);
+
+    /// <summary>Whether a weight is on the device in some layout.</summary>
+    /// <param name="weights">Where it comes from.</param>
+    /// <param name="weight">The weight.</param>
+    public bool Holds(Weights weights, Tensor weight) => _names.Contains((weights, weight.Name));
 
     /// <summary>Address of a weight in a layout.</summary>
     /// <param name="weights">Where it comes from.</param>
@@ -25,6 +31,7 @@ internal sealed class DeviceWeights(Driver driver) : IDisposable
             byte[] packed = pack(dense);
             buffer = new DeviceBuffer(driver, packed.Length, $"{weight.Name} ({layout})");
             _buffers.Add((weights, weight.Name, layout), buffer);
+            _names.Add((weights, weight.Name));
             driver.CopyToDevice(buffer.Address, packed);
             driver.Synchronize();
         }

@@ -128,6 +128,9 @@ public abstract class Driver : IDisposable
     /// <summary>Memory of the device in bytes.</summary>
     public abstract long TotalBytes { get; }
 
+    /// <summary>Memory that can still be allocated, in bytes.</summary>
+    public abstract long FreeBytes { get; }
+
     /// <summary>Multiprocessors, for choosing grids.</summary>
     public abstract int Multiprocessors { get; }
 

@@ -64,8 +64,27 @@ public sealed class GpuBackend : Backend
         weights.Check(plan.Graph);
         lock (Gate)
         {
+            CheckMemory(plan, weights);
             return new GpuExecutor(this, _library, _weights, plan, weights);
         }
+    }
+
+    // Before anything is uploaded or compiled, both of which take longer than saying no.
+    private void CheckMemory(Plan plan, Weights weights)
+    {
+        long forWeights = plan.Graph.Weights.Where(w => !_weights.Holds(weights, w)).Sum(w => (long)w.Shape.Elements * Options.Precision.Storage().SizeInBytes());
+        long arena = plan.Memory.ArenaBytes, free = _driver.FreeBytes;
+        if (arena + forWeights <= free)
+        {
+            return;
+        }
+
+        int batch = plan.Graph.Inputs.Where(t => t.Shape.Rank == 4).Select(t => t.Shape[0]).DefaultIfEmpty(1).Max();
+        long fits = Math.Max(0, free - forWeights) / Math.Max(1, arena / batch);
+        throw new DeviceException(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{_driver.Name}: {arena + forWeights} bytes are needed ({arena} of activations for a batch of {batch}, {forWeights} of weights), {free} are free. ")
+            + (fits > 0 ? $"A batch of {fits} would fit" : "Not even one image fits; take another precision or device"));
     }
 
     /// <inheritdoc/>

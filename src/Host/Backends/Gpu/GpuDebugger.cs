@@ -36,7 +36,7 @@ internal sealed class GpuDebugger
                 _executor.Synchronize();
                 _driver.Record(end);
             }
-            catch (DeviceException e)
+            catch (KernelsException e)
             {
                 throw new DeviceException($"kernel {i}, {call.Kernel} with {call.Geometry}, of {call.Node.Op.Name} '{call.Node.Name}': {e.Message}", e);
             }

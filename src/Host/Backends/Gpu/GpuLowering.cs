@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using Kernels.Diffusion.Steps;
 using Kernels.Ops;
 using Kernels.Runtime;
 
@@ -11,6 +13,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 {
     private readonly List<KernelCall> _calls = [];
     private readonly List<DeviceBuffer> _scratch = [];
+    private readonly List<DeviceBuffer> _constants = [];
 
     // Parts that run side by side have scratch memory of their own.
     private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
@@ -42,6 +45,30 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
                 break;
             case Concat or Slice or Pad:
                 StridedCopy.Lower(this, node);
+                break;
+            case Ops.Convolution or ConvolutionGradient:
+                Convolution.Lower(this, node);
+                break;
+            case Ops.Linear or LinearGradient:
+                Linear.Lower(this, node);
+                break;
+            case Pool2x or Upsample2x or BilinearUpsample or BilinearUpsampleGradient:
+                Resample.Lower(this, node);
+                break;
+            case SpatialSum or SpatialBroadcast:
+                Spatial.Lower(this, node);
+                break;
+            case Ops.Embedding or TimestepEmbedding or TimestepEmbeddingGradient:
+                Embedding.Lower(this, node);
+                break;
+            case Ops.LogSoftmax or LogSoftmaxGradient or LabelGradient or SelectLabel or ScatterLabel:
+                LogSoftmax.Lower(this, node);
+                break;
+            case StepTimesteps or ChunkTimesteps or SelectStep or AdvanceStep:
+                StepTables.Lower(this, node);
+                break;
+            case StepNoise or ClassifierFreeGuidance or SamplerUpdate:
+                Sampler.Lower(this, node);
                 break;
             case Ops.GroupNorm or GroupNormGradient:
                 GroupNorm.Lower(this, node);
@@ -82,6 +109,19 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
         return current.Address;
     }
 
+    /// <summary>Memory that holds given values for as long as the launches live, such as a table that a kernel looks things up in.</summary>
+    /// <param name="values">The values.</param>
+    public ulong Constants<T>(ReadOnlySpan<T> values)
+        where T : unmanaged
+    {
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
+        DeviceBuffer buffer = new(driver, bytes.Length, $"constants of {_node!.Name}");
+        _constants.Add(buffer);
+        driver.CopyToDevice(buffer.Address, bytes);
+        driver.Synchronize();
+        return buffer.Address;
+    }
+
     /// <summary>An empty argument block; good until the next call.</summary>
     public LaunchArguments Arguments() => _arguments.Clear();
 
@@ -94,11 +134,12 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
     public void Dispose()
     {
-        foreach (DeviceBuffer buffer in _scratch)
+        foreach (DeviceBuffer buffer in _scratch.Concat(_constants))
         {
             buffer.Dispose();
         }
 
         _scratch.Clear();
+        _constants.Clear();
     }
 }

@@ -1,0 +1,204 @@
+// Convolution with zero padding, its data gradient, and the linear layer over many rows, as one implicit matrix product.
+//
+//   y[n,i,j,o] = act(sum over a, b, c of x'[n, i*STRIDE + a - PADDING, j*STRIDE + b - PADDING, c] * w[o,a,b,c]  + bias[o] + residual[n,i,j,o])
+//
+//   x' is x; with UPSAMPLE x doubled by nearest neighbour; with SPREAD = s > 1 x with s - 1 zeros between its pixels, of which no product is formed: s*s classes of output
+//   pixels (blockIdx.z) each have their own few taps. The data gradient of a convolution with stride s and padding p is this with x = dy, the weights turned and transposed,
+//   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
+//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n.
+//
+// Inputs and outputs: x1 [N,H,W,C1] and x2 [N,H,W,C2] of X, the channels of x side by side; w [O,KH,KW,CP] of P, its channels padded with zeros to whole pieces of 16 bytes;
+//   bias [O] float; residual of R and y of Y [N,OH,OW,O]; partials [N,TILES,O] float2. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+// Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
+//   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
+// Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y). This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
+//   and for O*KH*KW*C*sizeof(P) * N*OH*OW/BM of w. Operations: 2*N*OH*OW*O*KH*KW*C.
+// Source: torch.nn.functional.conv2d; implicit GEMM as in Chetlur et al. 2014, "cuDNN". No patch matrix is written: its bytes would be nine times those of x. Winograd's
+//   transforms save products that tensor cores have to spare, at the price of exactness in 16 bits.
+// y may lie over residual, which is read by the thread that writes there: neither carries __restrict__.
+#include "mma.cuh"
+
+#ifndef X
+#define X float
+#endif
+#ifndef P
+#define P float
+#endif
+#ifndef Y
+#define Y float
+#endif
+#ifndef R
+#define R Y
+#endif
+#ifndef TF32
+#define TF32 0
+#endif
+#ifndef C2
+#define C2 0
+#endif
+#ifndef STRIDE
+#define STRIDE 1
+#endif
+#ifndef SPREAD
+#define SPREAD 1
+#endif
+#ifndef UPSAMPLE
+#define UPSAMPLE 0
+#endif
+#ifndef BIAS
+#define BIAS 0
+#endif
+#ifndef RESIDUAL
+#define RESIDUAL 0
+#endif
+#ifndef SILU
+#define SILU 0
+#endif
+#ifndef STATISTICS
+#define STATISTICS 0
+#endif
+#ifndef TENSOR_CORES
+#define TENSOR_CORES 0
+#endif
+
+// Elements of a piece of 16 bytes, and channels in whole pieces.
+constexpr int E = 16 / sizeof(P);
+constexpr int C = C1 + C2;
+constexpr int CP = (C + E - 1) / E * E;
+constexpr int SCALE = UPSAMPLE ? 2 : SPREAD;
+
+static_assert(!UPSAMPLE || SPREAD == 1, "an up-sampled input is not spread as well");
+static_assert(!STATISTICS || SPREAD == 1, "tiles of statistics are runs of pixels");
+
+// Extents of the output pixels of a class, and the first row and column of the window that meets a pixel of x.
+struct Class
+{
+    int row, column, height, width, first_a, first_b;
+
+    __device__ explicit Class(int index)
+        : row(index / SPREAD), column(index % SPREAD), height((OH - row + SPREAD - 1) / SPREAD), width((OW - column + SPREAD - 1) / SPREAD),
+          first_a(((PADDING_H - row * STRIDE) % SPREAD + SPREAD) % SPREAD), first_b(((PADDING_W - column * STRIDE) % SPREAD + SPREAD) % SPREAD)
+    {
+    }
+};
+
+// Row of [N*H*W] that row v, column u of x' stand for, or -1 in the padding.
+__device__ __forceinline__ int input_pixel(int image, int v, int u)
+{
+    return (unsigned)v < H * SCALE && (unsigned)u < W * SCALE ? (image * H + v / SCALE) * W + u / SCALE : -1;
+}
+
+__device__ __forceinline__ float finish(float sum, const float* bias, const R* residual, int o, long long at)
+{
+    if (BIAS)
+        sum += bias[o];
+    if (RESIDUAL)
+        sum += to_float(residual[at]);
+    return SILU ? silu(sum) : sum;
+}
+
+// The specification: one thread per element of y.
+extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const P* w, const float* bias, const R* residual, Y* y, int images)
+{
+    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= (long long)images * OH * OW * O)
+        return;
+    const int o = at % O, j = at / O % OW, i = at / O / OW % OH, n = at / O / OW / OH;
+    float sum = 0;
+    for (int a = 0; a < KH; a++)
+        for (int b = 0; b < KW; b++)
+        {
+            const int v = i * STRIDE + a - PADDING_H, u = j * STRIDE + b - PADDING_W;
+            const int pixel = input_pixel(n, v, u);
+            if (pixel < 0 || (SPREAD > 1 && (v % SPREAD != 0 || u % SPREAD != 0)))
+                continue;
+            for (int c = 0; c < C; c++)
+            {
+                const X value = c < C1 ? x1[(long long)pixel * C1 + c] : x2[(long long)pixel * C2 + c - C1];
+                sum = fmaf(to_float(value), to_float(w[((o * KH + a) * KW + b) * CP + c]), sum);
+            }
+        }
+    y[at] = from_float<Y>(finish(sum, bias, residual, o, at));
+}
+
+#ifdef BM
+#include "convolution_tile.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    convolution(const X* x1, const X* x2, const P* w, const float* bias, const R* residual, Y* y, float2* partials, int images)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    const Class part(blockIdx.z);
+    const int first_o = blockIdx.y * BN;
+
+    Loader loader(x1, x2, w, part, first_o, images);
+    const int taps = ((KH - part.first_a + SPREAD - 1) / SPREAD) * ((KW - part.first_b + SPREAD - 1) / SPREAD);
+    const int steps = (taps * (CP / E) + CHUNKS - 1) / CHUNKS;
+    Sums sums;
+    for (int step = 0; step < STAGES - 1; step++)
+    {
+        if (step < steps)
+            loader.load(shared + step * STAGE_BYTES);
+        commit_copies();
+    }
+    for (int step = 0; step < steps; step++)
+    {
+        // A step has arrived when all threads have seen theirs, and the stage multiplied last is then free.
+        wait_copies<STAGES - 2>();
+        __syncthreads();
+        if (step + STAGES - 1 < steps)
+            loader.load(shared + (step + STAGES - 1) % STAGES * STAGE_BYTES);
+        commit_copies();
+        sums.multiply(shared + step % STAGES * STAGE_BYTES);
+    }
+    wait_copies<0>();
+    __syncthreads();
+
+    float* sC = reinterpret_cast<float*>(shared);  // [BM, BN] in rows of ROW_SUMS
+    sums.write(sC);
+    __syncthreads();
+    constexpr int V = O % 4 == 0 ? 4 : 1;
+    for (int k = threadIdx.x; k < BM * BN / V; k += THREADS)
+    {
+        const int row = k / (BN / V), column = k % (BN / V) * V, o = first_o + column;
+        const OutputPixel pixel(part, row, images);
+        if (!pixel.valid || o >= O)
+            continue;
+        const long long at = pixel.index() * O + o;
+        float value[V];
+        load(sC + row * ROW_SUMS + column, value);
+        if (BIAS)
+        {
+            float b[V];
+            load(bias + o, b);
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] += b[v];
+        }
+        if (RESIDUAL)
+        {
+            float r[V];
+            load(residual + at, r);
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] += r[v];
+        }
+        if (SILU)
+        {
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] = silu(value[v]);
+        }
+        store(y + at, value);
+        if (STATISTICS)
+        {
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] = to_float(from_float<Y>(value[v]));
+            store(sC + row * ROW_SUMS + column, value);
+        }
+    }
+    if (STATISTICS)
+        write_statistics(sC, first_o, partials);
+}
+#endif
