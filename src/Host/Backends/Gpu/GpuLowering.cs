@@ -74,6 +74,12 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case StepNoise or ClassifierFreeGuidance or SamplerUpdate:
                 Sampler.Lower(this, node);
                 break;
+            case Ops.GroupNorm or GroupNormGradient:
+                GroupNorm.Lower(this, node);
+                break;
+            case Ops.Attention or AttentionGradient:
+                Attention.Lower(this, node);
+                break;
             default:
                 throw new GraphException($"the GPU backend does not know {node.Op.Name} '{node.Name}'");
         }
