@@ -133,6 +133,23 @@ internal sealed class GpuExecutor : Executor
         }
     }
 
+    protected override void TransferCore(Tensor output, Executor destination, Tensor input)
+    {
+        if (destination is not GpuExecutor other || other._driver != _driver)
+        {
+            base.TransferCore(output, destination, input);
+            return;
+        }
+
+        lock (_gate)
+        {
+            // The other stream may still read what is written over here, and must not go on before it is there.
+            _driver.Synchronize(other._stream);
+            _driver.Copy(other.Address(input), Address(output), output.Bytes, _stream);
+            _driver.Synchronize(_stream);
+        }
+    }
+
     protected override void Dispose(bool disposing)
     {
         if (disposing)
