@@ -66,6 +66,15 @@ __device__ __forceinline__ void load_matrices(unsigned (&r)[2], const void* s)
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(s)) : "memory");
 }
 
+// As load_matrices, each matrix transposed.
+__device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const void* s)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(s))
+                 : "memory");
+}
+
 // The bits of the nearest tf32, ties away from zero.
 __device__ __forceinline__ unsigned to_tf32(unsigned bits)
 {

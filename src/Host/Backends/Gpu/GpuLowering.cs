@@ -18,6 +18,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     // Parts that run side by side have scratch memory of their own.
     private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
     private readonly LaunchArguments _arguments = new();
+    private readonly ChannelStatistics _statistics = new(driver, plan, options);
     private Node? _node;
 
     /// <summary>The launches of all nodes so far, in order.</summary>
@@ -31,6 +32,9 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
     /// <summary>The precision of the node that is being lowered.</summary>
     public Precision Precision => options.Of(_node!);
+
+    /// <summary>Statistics of tensors that the launches so far have left for group-norms to come.</summary>
+    public ChannelStatistics Statistics => _statistics;
 
     /// <summary>Appends the launches of a node.</summary>
     /// <param name="node">The node.</param>
@@ -70,6 +74,12 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case StepNoise or ClassifierFreeGuidance or SamplerUpdate:
                 Sampler.Lower(this, node);
                 break;
+            case Ops.GroupNorm or GroupNormGradient:
+                GroupNorm.Lower(this, node);
+                break;
+            case Ops.Attention or AttentionGradient:
+                Attention.Lower(this, node);
+                break;
             default:
                 throw new GraphException($"the GPU backend does not know {node.Op.Name} '{node.Name}'");
         }
@@ -86,6 +96,15 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <param name="layout">A name for the layout, element type included: equal names mean equal layouts.</param>
     /// <param name="pack">Makes it from the values of the checkpoint.</param>
     public ulong Packed(Tensor weight, string layout, Func<float[], byte[]> pack) => deviceWeights.Get(weights, weight, layout, pack);
+
+    /// <summary>The values of a weight as the checkpoint holds it, for layouts made of several weights.</summary>
+    /// <param name="weight">The weight.</param>
+    public float[] Values(Tensor weight)
+    {
+        float[] values = new float[weight.Shape.Elements];
+        weights.CopyTo(weight.Name, values);
+        return values;
+    }
 
     /// <summary>Memory for what one launch of the node hands to the next. What lay there before is undefined.</summary>
     /// <param name="bytes">How much.</param>
@@ -135,5 +154,6 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
         _scratch.Clear();
         _constants.Clear();
+        _statistics.Dispose();
     }
 }
