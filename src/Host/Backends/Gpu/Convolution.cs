@@ -67,7 +67,7 @@ internal static class Convolution
             ("X", x.DType), ("Y", y.DType), ("R", residual?.DType ?? y.DType), .. product.Constants(precision, tile),
             ("BIAS", bias is not null), ("RESIDUAL", residual is not null), ("STATISTICS", statistics),
         ];
-        ulong packed = lowering.Packed(weight, product.LayoutName(precision), values => product.Pack(values, precision));
+        ulong packed = lowering.Packed(weight, product.LayoutName(precision), values => product.Pack(values, [], precision));
         lowering.Emit(
             new KernelSpec(File, "convolution", constants),
             product.Geometry(tile, perImage: statistics),
