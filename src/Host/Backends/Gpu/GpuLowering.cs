@@ -32,6 +32,12 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <summary>The precision of the node that is being lowered.</summary>
     public Precision Precision => options.Of(_node!);
 
+    /// <summary>
+    /// What a convolution's epilogue has left for the group normalisation of its output: for each channel of each tile of so many pixels, the last tile shorter, the mean and the sum of
+    /// squares about it, <c>[N][Tiles][C]</c> pairs in binary32.
+    /// </summary>
+    public Dictionary<Tensor, (ulong Address, int Rows, int Tiles)> Partials { get; } = [];
+
     /// <summary>Appends the launches of a node.</summary>
     /// <param name="node">The node.</param>
     /// <exception cref="GraphException">This backend does not know the op.</exception>
