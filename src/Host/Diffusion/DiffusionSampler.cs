@@ -131,6 +131,11 @@ public sealed class DiffusionSampler : IDisposable
     /// <param name="batch">Number of images.</param>
     public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false).Step);
 
+    /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
+    /// <param name="batch">Number of images.</param>
+    /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
+    public void Prepare(int batch) => _ = ExecutorFor(batch, suppliedNoise: false);
+
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
     /// <param name="onStep">Called after every step.</param>

@@ -143,6 +143,8 @@ internal sealed class GpuExecutor : Executor
 
         lock (_gate)
         {
+            // The other stream may still read what is written over here, and must not go on before it is there.
+            _driver.Synchronize(other._stream);
             _driver.Copy(other.Address(input), Address(output), output.Bytes, _stream);
             _driver.Synchronize(_stream);
         }
