@@ -5,10 +5,13 @@
 //   x' is x; with UPSAMPLE x doubled by nearest neighbour; with SPREAD = s > 1 x with s - 1 zeros between its pixels, of which no product is formed: s*s classes of output
 //   pixels (blockIdx.z) each have their own few taps. The data gradient of a convolution with stride s and padding p is this with x = dy, the weights turned and transposed,
 //   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
+//   With SKIP also + sum over d of s[n,i,j,d] * v[o,d] + skip_bias[o], the 1x1 convolution of a residual block's skip connection, in the same sum.
+//   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
 //   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n.
 //
-// Inputs and outputs: x1 [N,H,W,C1] and x2 [N,H,W,C2] of X, the channels of x side by side; w [O,KH,KW,CP] of P, its channels padded with zeros to whole pieces of 16 bytes;
-//   bias [O] float; residual of R and y of Y [N,OH,OW,O]; partials [N,TILES,O] float2. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+// Inputs and outputs: x1 [N,H,W,C1] and x2 [N,H,W,C2] of X, the channels of x side by side, likewise s1 [N,OH,OW,D1] and s2 [N,OH,OW,D2] of s; w of P, in rows of one o:
+//   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
+//   partials [N,TILES,O] float2. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
 //   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
 // Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y). This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
@@ -54,6 +57,15 @@
 #ifndef SILU
 #define SILU 0
 #endif
+#ifndef RESAMPLE
+#define RESAMPLE 0
+#endif
+#ifndef D1
+#define D1 0
+#endif
+#ifndef D2
+#define D2 0
+#endif
 #ifndef STATISTICS
 #define STATISTICS 0
 #endif
@@ -65,9 +77,14 @@
 constexpr int E = 16 / sizeof(P);
 constexpr int C = C1 + C2;
 constexpr int CP = (C + E - 1) / E * E;
+constexpr int D = D1 + D2;
+constexpr int DP = (D + E - 1) / E * E;
+constexpr bool SKIP = D > 0;
+constexpr int ROW = KH * KW * CP + DP;  // of w
 constexpr int SCALE = UPSAMPLE ? 2 : SPREAD;
 
 static_assert(!UPSAMPLE || SPREAD == 1, "an up-sampled input is not spread as well");
+static_assert(!SKIP || (STRIDE == 1 && SPREAD == 1 && !UPSAMPLE), "the skip connection keeps the resolution");
 static_assert(!STATISTICS || SPREAD == 1, "tiles of statistics are runs of pixels");
 
 // Extents of the output pixels of a class, and the first row and column of the window that meets a pixel of x.
@@ -88,17 +105,33 @@ __device__ __forceinline__ int input_pixel(int image, int v, int u)
     return (unsigned)v < H * SCALE && (unsigned)u < W * SCALE ? (image * H + v / SCALE) * W + u / SCALE : -1;
 }
 
-__device__ __forceinline__ float finish(float sum, const float* bias, const R* residual, int o, long long at)
+// The residual of V channels from o on of output pixel (n, i, j), at the output's resolution.
+template <int V>
+__device__ __forceinline__ void load_residual(const R* residual, int n, int i, int j, int o, float (&value)[V])
 {
-    if (BIAS)
-        sum += bias[o];
-    if (RESIDUAL)
-        sum += to_float(residual[at]);
-    return SILU ? silu(sum) : sum;
+    if (RESAMPLE != 2)
+    {
+        const long long pixel = RESAMPLE == 1 ? ((long long)n * (OH / 2) + i / 2) * (OW / 2) + j / 2 : ((long long)n * OH + i) * OW + j;
+        load(residual + pixel * O + o, value);
+        return;
+    }
+    float sum[V] = {};
+#pragma unroll
+    for (int q = 0; q < 4; q++)
+    {
+        load(residual + (((long long)n * (2 * OH) + 2 * i + q / 2) * (2 * OW) + 2 * j + q % 2) * O + o, value);
+#pragma unroll
+        for (int v = 0; v < V; v++)
+            sum[v] += value[v];
+    }
+#pragma unroll
+    for (int v = 0; v < V; v++)
+        value[v] = 0.25f * sum[v];
 }
 
 // The specification: one thread per element of y.
-extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const P* w, const float* bias, const R* residual, Y* y, int images)
+extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y,
+                                             int images)
 {
     const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= (long long)images * OH * OW * O)
@@ -109,31 +142,38 @@ extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const P* 
         for (int b = 0; b < KW; b++)
         {
             const int v = i * STRIDE + a - PADDING_H, u = j * STRIDE + b - PADDING_W;
-            const int pixel = input_pixel(n, v, u);
-            if (pixel < 0 || (SPREAD > 1 && (v % SPREAD != 0 || u % SPREAD != 0)))
-                continue;
-            for (int c = 0; c < C; c++)
-            {
-                const X value = c < C1 ? x1[(long long)pixel * C1 + c] : x2[(long long)pixel * C2 + c - C1];
-                sum = fmaf(to_float(value), to_float(w[((o * KH + a) * KW + b) * CP + c]), sum);
-            }
+            const long long pixel = v % SPREAD == 0 && u % SPREAD == 0 ? input_pixel(n, v, u) : -1;
+            for (int c = 0; c < C && pixel >= 0; c++)
+                sum = fmaf(to_float(c < C1 ? x1[pixel * C1 + c] : x2[pixel * C2 + c - C1]), to_float(w[o * ROW + (a * KW + b) * CP + c]), sum);
         }
-    y[at] = from_float<Y>(finish(sum, bias, residual, o, at));
+    for (int d = 0; d < D; d++)
+        sum = fmaf(to_float(d < D1 ? s1[at / O * D1 + d] : s2[at / O * D2 + d - D1]), to_float(w[o * ROW + KH * KW * CP + d]), sum);
+    if (BIAS)
+        sum += bias[o];
+    if (SKIP)
+        sum += skip_bias[o];
+    if (RESIDUAL)
+    {
+        float r[1];
+        load_residual(residual, n, i, j, o, r);
+        sum += r[0];
+    }
+    y[at] = from_float<Y>(SILU ? silu(sum) : sum);
 }
 
 #ifdef BM
 #include "convolution_tile.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution(const X* x1, const X* x2, const P* w, const float* bias, const R* residual, Y* y, float2* partials, int images)
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
+    convolution(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials, int images)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const Class part(blockIdx.z);
     const int first_o = blockIdx.y * BN;
 
-    Loader loader(x1, x2, w, part, first_o, images);
+    Loader loader(x1, x2, s1, s2, w, part, first_o, images);
     const int taps = ((KH - part.first_a + SPREAD - 1) / SPREAD) * ((KW - part.first_b + SPREAD - 1) / SPREAD);
-    const int steps = (taps * (CP / E) + CHUNKS - 1) / CHUNKS;
+    const int steps = (taps * (CP / E) + DP / E + CHUNKS - 1) / CHUNKS;
     Sums sums;
     for (int step = 0; step < STAGES - 1; step++)
     {
@@ -167,21 +207,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const long long at = pixel.index() * O + o;
         float value[V];
         load(sC + row * ROW_SUMS + column, value);
+        float more[V];
         if (BIAS)
         {
-            float b[V];
-            load(bias + o, b);
-#pragma unroll
-            for (int v = 0; v < V; v++)
-                value[v] += b[v];
+            load(bias + o, more);
+            add(value, more);
+        }
+        if (SKIP)
+        {
+            load(skip_bias + o, more);
+            add(value, more);
         }
         if (RESIDUAL)
         {
-            float r[V];
-            load(residual + at, r);
-#pragma unroll
-            for (int v = 0; v < V; v++)
-                value[v] += r[v];
+            load_residual(residual, pixel.n, pixel.i, pixel.j, o, more);
+            add(value, more);
         }
         if (SILU)
         {

@@ -18,7 +18,7 @@ template <typename S, typename U>
 constexpr bool same = false;
 template <typename S>
 constexpr bool same<S, S> = true;
-constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && C2 % E == 0;
+constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && C2 % E == 0 && D1 % E == 0 && D2 % E == 0;
 
 static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 : 4) == 0 && WN % 8 == 0, "a warp's part is made of fragments");
 static_assert(THREADS % CHUNKS == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels");
@@ -61,15 +61,15 @@ struct Loader
     static constexpr int ROWS = THREADS / CHUNKS;  // rows between those of a thread
     static constexpr int A = BM / ROWS, B = (BN + ROWS - 1) / ROWS;
 
-    const X *x1, *x2;
+    const X *x1, *x2, *s1, *s2;
     const P* w;
     int row, chunk, first_o, first_b;
     int image[A], top[A], left[A], pixel[A];
     int a, b, c;
 
-    __device__ Loader(const X* x1, const X* x2, const P* w, const Class& part, int first_o, int images)
-        : x1(x1), x2(x2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), first_o(first_o), first_b(part.first_b), a(part.first_a), b(part.first_b),
-          c(chunk * E)
+    __device__ Loader(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const Class& part, int first_o, int images)
+        : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), first_o(first_o), first_b(part.first_b), a(part.first_a),
+          b(part.first_b), c(chunk * E)
     {
 #pragma unroll
         for (int k = 0; k < A; k++)
@@ -91,28 +91,31 @@ struct Loader
         {
             uint4* to = sA + swizzle<CHUNKS>(row + k * ROWS, chunk);
             if (ASYNCHRONOUS)
-                copy_async(to, source(pixel[k] < 0 ? 0 : pixel[k]), pixel[k] >= 0);
+                copy_async(to, source(pixel[k] < 0 ? 0 : pixel[k], c), pixel[k] >= 0);
             else
                 *to = convert(pixel[k]);
         }
-        const P* gB = w + ((long long)(first_o + row) * (KH * KW) + a * KW + b) * CP + c;
+        // The skip connection's weights lie where those of a further tap would.
+        const P* gB = w + (long long)(first_o + row) * ROW + (a * KW + b) * CP + c;
 #pragma unroll
         for (int k = 0; k < B; k++)
         {
-            const bool valid = a < KH && first_o + row + k * ROWS < O;
+            const bool valid = (a < KH || in_skip()) && first_o + row + k * ROWS < O;
             if (BN % ROWS == 0 || row + k * ROWS < BN)
-                copy_async(sB + swizzle<CHUNKS>(row + k * ROWS, chunk), valid ? gB + (long long)k * ROWS * (KH * KW * CP) : w, valid);
+                copy_async(sB + swizzle<CHUNKS>(row + k * ROWS, chunk), valid ? gB + (long long)k * ROWS * ROW : w, valid);
         }
         c += BK;
-        if (c >= CP)
+        if (c >= (in_skip() ? DP : CP))
             settle();
     }
 
 private:
+    __device__ bool in_skip() const { return SKIP && a == KH; }
+
     // Moves to the tap that the channel has run into, and finds the pixels there.
     __device__ void settle()
     {
-        while (c >= CP)
+        while (a < KH && c >= CP)
         {
             c -= CP;
             b += SPREAD;
@@ -122,13 +125,20 @@ private:
                 a += SPREAD;
             }
         }
+        if (in_skip() && c >= DP)
+            a++;
 #pragma unroll
         for (int k = 0; k < A; k++)
-            pixel[k] = a < KH && b < KW ? input_pixel(image[k], top[k] + a, left[k] + b) : -1;
+            if (in_skip())
+                pixel[k] = top[k] < -PADDING_H ? -1 : (image[k] * OH + top[k] + PADDING_H) * OW + left[k] + PADDING_W;
+            else
+                pixel[k] = a < KH && b < KW ? input_pixel(image[k], top[k] + a, left[k] + b) : -1;
     }
 
-    __device__ const X* source(int pixel) const
+    __device__ const X* source(int pixel, int c) const
     {
+        if (in_skip())
+            return D2 == 0 || c < D1 ? s1 + (long long)pixel * D1 + c : s2 + (long long)pixel * D2 + (c - D1);
         return C2 == 0 || c < C1 ? x1 + (long long)pixel * C1 + c : x2 + (long long)pixel * C2 + (c - C1);
     }
 
@@ -139,11 +149,19 @@ private:
         piece.bits = make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int e = 0; e < E; e++)
-            if (pixel >= 0 && c + e < C)
-                piece.value[e] = from_float<P>(to_float(c + e < C1 ? x1[(long long)pixel * C1 + c + e] : x2[(long long)pixel * C2 + (c + e - C1)]));
+            if (pixel >= 0 && c + e < (in_skip() ? D : C))
+                piece.value[e] = from_float<P>(to_float(*source(pixel, c + e)));
         return piece.bits;
     }
 };
+
+template <int V>
+__device__ __forceinline__ void add(float (&value)[V], const float (&more)[V])
+{
+#pragma unroll
+    for (int v = 0; v < V; v++)
+        value[v] += more[v];
+}
 
 #if TENSOR_CORES
 
@@ -214,7 +232,7 @@ struct Sums
     {
         const float4 *sA = reinterpret_cast<const float4*>(stage), *sB = sA + BM * CHUNKS;
         const int m = threadIdx.x / 32 / WARPS_N * WM + threadIdx.x % 32 / 8, n = threadIdx.x / 32 % WARPS_N * WN + threadIdx.x % 8;
-#pragma unroll
+#pragma unroll 1
         for (int k = 0; k < CHUNKS; k++)
         {
             float4 rB[TN];

@@ -59,23 +59,24 @@ internal static class Convolution
 
         Precision precision = lowering.Precision;
         ConvolutionTile tile = product.Tile(precision);
+
+        // With statistics tiles keep to one image each.
+        bool statistics = !product.Turned && lowering.Statistics.AreWanted(y);
         List<(string, object)> constants =
         [
-            ("X", x.DType), ("Y", y.DType), .. product.Constants(precision, tile), ("BIAS", bias is not null), ("RESIDUAL", residual is not null),
+            ("X", x.DType), ("Y", y.DType), ("R", residual?.DType ?? y.DType), .. product.Constants(precision, tile),
+            ("BIAS", bias is not null), ("RESIDUAL", residual is not null), ("STATISTICS", statistics),
         ];
-        if (residual is not null)
-        {
-            constants.Add(("R", residual.DType));
-        }
-
         ulong packed = lowering.Packed(weight, product.LayoutName(precision), values => product.Pack(values, precision));
         lowering.Emit(
             new KernelSpec(File, "convolution", constants),
-            product.Geometry(tile, perImage: false),
+            product.Geometry(tile, perImage: statistics),
             lowering.Arguments()
-                .Add(lowering.Address(x)).Add(0UL).Add(packed)
-                .Add(bias is null ? 0UL : lowering.Address(bias))
+                .Add(lowering.Address(x)).Add(0UL).Add(0UL).Add(0UL).Add(packed)
+                .Add(bias is null ? 0UL : lowering.Address(bias)).Add(0UL)
                 .Add(residual is null ? 0UL : lowering.Address(residual))
-                .Add(lowering.Address(y)).Add(0UL).Add(product.Images));
+                .Add(lowering.Address(y))
+                .Add(statistics ? lowering.Statistics.Add(node, y, tile.Pixels) : 0UL)
+                .Add(product.Images));
     }
 }

@@ -4,7 +4,7 @@ using Kernels.Runtime;
 namespace Kernels.Backends.Gpu;
 
 /// <summary>Weights on the device, each in the layouts that kernels want, repacked on the host once for all executors of a backend.</summary>
-internal sealed class DeviceWeights(Driver driver) : IDisposable
+internal class DeviceWeights(Driver driver) : IDisposable
 {
     private readonly Dictionary<(Weights Weights, string Name, string Layout), DeviceBuffer> _buffers = [];
     private readonly HashSet<(Weights Weights, string Name)> _names = [];
@@ -22,7 +22,7 @@ internal sealed class DeviceWeights(Driver driver) : IDisposable
     /// <param name="weight">The weight.</param>
     /// <param name="layout">A name for the layout, element type included.</param>
     /// <param name="pack">Makes the layout from the dense values of the checkpoint.</param>
-    public ulong Get(Weights weights, Tensor weight, string layout, Func<float[], byte[]> pack)
+    public virtual ulong Get(Weights weights, Tensor weight, string layout, Func<float[], byte[]> pack)
     {
         if (!_buffers.TryGetValue((weights, weight.Name, layout), out DeviceBuffer? buffer))
         {
@@ -59,6 +59,7 @@ internal sealed class DeviceWeights(Driver driver) : IDisposable
         return bytes;
     }
 
+    /// <summary>Frees everything.</summary>
     public void Dispose()
     {
         foreach (DeviceBuffer buffer in _buffers.Values)

@@ -50,11 +50,7 @@ public sealed class GpuBackend : Backend
     internal Lock Gate { get; } = new();
 
     /// <inheritdoc/>
-    public override Plan Plan(Graph graph)
-    {
-        Graph stored = ReducedStorage.Apply(graph, node => Options.Of(node).Storage());
-        return Options.Capture && Concurrency.Find(stored) is Concurrency concurrency ? Runtime.Plan.Create(concurrency) : Runtime.Plan.Create(stored);
-    }
+    public override Plan Plan(Graph graph) => Plan(graph, Options);
 
     /// <inheritdoc/>
     public override Executor Compile(Plan plan, Weights weights)
@@ -67,6 +63,15 @@ public sealed class GpuBackend : Backend
             CheckMemory(plan, weights);
             return new GpuExecutor(this, _library, _weights, plan, weights);
         }
+    }
+
+    /// <summary>Plans a graph as a backend with these options does.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="options">The options.</param>
+    internal static Plan Plan(Graph graph, GpuOptions options)
+    {
+        Graph stored = ReducedStorage.Apply(graph, node => options.Of(node).Storage());
+        return options.Capture && Concurrency.Find(stored) is Concurrency concurrency ? Runtime.Plan.Create(concurrency) : Runtime.Plan.Create(stored);
     }
 
     // Before anything is uploaded or compiled, both of which take longer than saying no.

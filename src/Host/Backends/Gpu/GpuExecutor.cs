@@ -133,6 +133,21 @@ internal sealed class GpuExecutor : Executor
         }
     }
 
+    protected override void TransferCore(Tensor output, Executor destination, Tensor input)
+    {
+        if (destination is not GpuExecutor other || other._driver != _driver)
+        {
+            base.TransferCore(output, destination, input);
+            return;
+        }
+
+        lock (_gate)
+        {
+            _driver.Copy(other.Address(input), Address(output), output.Bytes, _stream);
+            _driver.Synchronize(_stream);
+        }
+    }
+
     protected override void Dispose(bool disposing)
     {
         if (disposing)

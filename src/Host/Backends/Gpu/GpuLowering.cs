@@ -18,6 +18,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     // Parts that run side by side have scratch memory of their own.
     private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
     private readonly LaunchArguments _arguments = new();
+    private readonly ChannelStatistics _statistics = new(driver, plan, options);
     private Node? _node;
 
     /// <summary>The launches of all nodes so far, in order.</summary>
@@ -32,11 +33,8 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <summary>The precision of the node that is being lowered.</summary>
     public Precision Precision => options.Of(_node!);
 
-    /// <summary>
-    /// What a convolution's epilogue has left for the group normalisation of its output: for each channel of each tile of so many pixels, the last tile shorter, the mean and the sum of
-    /// squares about it, <c>[N][Tiles][C]</c> pairs in binary32.
-    /// </summary>
-    public Dictionary<Tensor, (ulong Address, int Rows, int Tiles)> Partials { get; } = [];
+    /// <summary>Statistics of tensors that the launches so far have left for group-norms to come.</summary>
+    public ChannelStatistics Statistics => _statistics;
 
     /// <summary>Appends the launches of a node.</summary>
     /// <param name="node">The node.</param>
@@ -99,6 +97,15 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <param name="pack">Makes it from the values of the checkpoint.</param>
     public ulong Packed(Tensor weight, string layout, Func<float[], byte[]> pack) => deviceWeights.Get(weights, weight, layout, pack);
 
+    /// <summary>The values of a weight as the checkpoint holds it, for layouts made of several weights.</summary>
+    /// <param name="weight">The weight.</param>
+    public float[] Values(Tensor weight)
+    {
+        float[] values = new float[weight.Shape.Elements];
+        weights.CopyTo(weight.Name, values);
+        return values;
+    }
+
     /// <summary>Memory for what one launch of the node hands to the next. What lay there before is undefined.</summary>
     /// <param name="bytes">How much.</param>
     public ulong Scratch(long bytes)
@@ -147,5 +154,6 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
         _scratch.Clear();
         _constants.Clear();
+        _statistics.Dispose();
     }
 }

@@ -17,6 +17,11 @@ public sealed record GpuOptions
     /// </summary>
     public bool Capture { get; init; } = true;
 
+    /// <summary>
+    /// Fusions between launches of this backend that are left out, by name: <c>group_norm_statistics</c>, the statistics of a group-norm out of the epilogue of what it normalises.
+    /// </summary>
+    public IReadOnlyCollection<string> DisabledFusions { get; init; } = [];
+
     /// <summary>The folder of the kernel sources; null for those built in (<see cref="KernelSources.Open"/>).</summary>
     public string? KernelsDirectory { get; init; }
 

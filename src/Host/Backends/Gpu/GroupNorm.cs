@@ -39,7 +39,7 @@ internal static class GroupNorm
         ];
         ulong aX = lowering.Address(x), aX2 = Address(lowering, second), gamma = lowering.Address(node.Inputs[1]), beta = lowering.Address(node.Inputs[2]);
         ulong modulation = Address(lowering, scaleShift), aY = lowering.Address(y), aStatistics = lowering.Address(statistics);
-        bool given = lowering.Partials.TryGetValue(x, out (ulong Address, int Rows, int Tiles) partials) && second is null;
+        bool given = lowering.Statistics.TryGet(x, out PartialStatistics partials) && second is null;
         if (!given && GroupNormTiles.Fused(shape, (shape.Quad * held.SizeInBytes(), ForwardBytes)) is GroupNormTiles fused)
         {
             lowering.Emit(
@@ -55,7 +55,7 @@ internal static class GroupNorm
             GroupNormShape pixels = shape with { Quad = 1 };
             GroupNormTiles tiles = GroupNormTiles.Split(pixels, SplitSteps);
             LaunchGeometry geometry = tiles.Geometry(pixels);
-            partials = (lowering.Scratch((long)shape.N * geometry.GridY * shape.Channels * 2 * sizeof(float)), tiles.Units, geometry.GridY);
+            partials = new PartialStatistics(lowering.Scratch((long)shape.N * geometry.GridY * shape.Channels * 2 * sizeof(float)), tiles.Units, geometry.GridY);
             lowering.Emit(
                 new KernelSpec(
                     Forward,

@@ -1,12 +1,25 @@
+using System.Runtime.ExceptionServices;
+
 namespace Kernels.Backends.Gpu;
 
-/// <summary>The compiled kernels of a device: each is compiled once, several at a time, and its image kept on disk.</summary>
-internal sealed class KernelLibrary(Driver driver, KernelSources sources, KernelCache cache) : IDisposable
+/// <summary>The kernels loaded on a device. Each is compiled once, several at a time.</summary>
+internal sealed class KernelLibrary : IDisposable
 {
+    private readonly Driver _driver;
+    private readonly KernelImages _images;
     private readonly Dictionary<(string File, string Options), DriverModule> _modules = [];
 
-    /// <summary>The target that kernels are compiled for; virtual where the driver runs PTX only, which spares the assembler.</summary>
-    public string Architecture { get; } = driver.RunsMachineCode ? driver.Architecture : "compute_" + driver.Architecture["sm_".Length..];
+    /// <summary>Creates an empty library.</summary>
+    /// <param name="driver">The device.</param>
+    /// <param name="sources">The texts of the kernels.</param>
+    /// <param name="cache">Where images are kept.</param>
+    public KernelLibrary(Driver driver, KernelSources sources, KernelCache cache)
+    {
+        _driver = driver;
+
+        // A virtual target spares the assembler where PTX is all that runs.
+        _images = new KernelImages(sources, cache, driver.RunsMachineCode ? driver.Architecture : "compute_" + driver.Architecture["sm_".Length..]);
+    }
 
     /// <summary>Makes sure that kernels are loaded.</summary>
     /// <param name="specs">The kernels; repetitions do not matter.</param>
@@ -18,17 +31,17 @@ internal sealed class KernelLibrary(Driver driver, KernelSources sources, Kernel
         byte[][] images = new byte[missing.Length][];
         try
         {
-            Parallel.For(0, missing.Length, i => images[i] = Image(missing[i]));
+            Parallel.For(0, missing.Length, i => images[i] = _images.Get(missing[i]));
         }
-        catch (AggregateException e) when (e.InnerExceptions.Count > 0)
+        catch (AggregateException e)
         {
             // One kernel's log at a time is what a person can read.
-            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
         }
 
         foreach ((KernelSpec spec, byte[] image) in missing.Zip(images))
         {
-            _modules.Add((spec.File, spec.Options), driver.LoadModule(image, spec.File));
+            _modules.Add((spec.File, spec.Options), _driver.LoadModule(image, spec.File));
         }
     }
 
@@ -36,6 +49,7 @@ internal sealed class KernelLibrary(Driver driver, KernelSources sources, Kernel
     /// <param name="spec">The kernel.</param>
     public DriverFunction Function(KernelSpec spec) => _modules[(spec.File, spec.Options)].Function(spec.Entry);
 
+    /// <summary>Unloads everything.</summary>
     public void Dispose()
     {
         foreach (DriverModule module in _modules.Values)
@@ -44,26 +58,5 @@ internal sealed class KernelLibrary(Driver driver, KernelSources sources, Kernel
         }
 
         _modules.Clear();
-    }
-
-    private byte[] Image(KernelSpec spec)
-    {
-        string source = sources.Text(spec.File);
-        string key = KernelCache.Key(source, sources.Headers, spec, Architecture);
-        bool canCompile = KernelCompiler.IsAvailable(out string reason);
-        if (cache.Find(key, canCompile ? KernelCompiler.Version : null) is byte[] kept)
-        {
-            return kept;
-        }
-
-        if (!canCompile)
-        {
-            throw new DeviceException($"{spec} is not among the compiled kernels in {cache.Directory ?? "memory"}, and cannot be compiled: {reason}");
-        }
-
-        CompiledKernels compiled = KernelCompiler.Compile(source, spec.File, Architecture, spec.Options.Split('\n', StringSplitOptions.RemoveEmptyEntries), sources.Headers);
-        byte[] image = driver.RunsMachineCode ? compiled.Cubin : compiled.Ptx;
-        cache.Add(key, KernelCompiler.Version, image);
-        return image;
     }
 }
