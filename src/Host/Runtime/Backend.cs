@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Kernels.Runtime;
 
 /// <summary>A device that runs plans.</summary>
@@ -112,7 +114,22 @@ public abstract class Executor : IDisposable
             throw new ArgumentException($"{milliseconds.Length} places for the times of {Plan.Launches.Count} launches", nameof(milliseconds));
         }
 
-        ProfileCore(milliseconds, cancellationToken);
+        for (int i = 0; i < milliseconds.Length; i++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            milliseconds[i] = TimeLaunch(i);
+        }
+    }
+
+    /// <summary>Runs the plan once, as <see cref="Run"/> does.</summary>
+    /// <param name="cancellationToken">As for <see cref="Run"/>.</param>
+    /// <returns>How long it took in milliseconds, by the device's clock where it has one.</returns>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public virtual double Time(CancellationToken cancellationToken = default)
+    {
+        long start = Stopwatch.GetTimestamp();
+        Run(cancellationToken);
+        return Stopwatch.GetElapsedTime(start).TotalMilliseconds;
     }
 
     /// <inheritdoc/>
@@ -122,10 +139,10 @@ public abstract class Executor : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Runs the plan once and measures every launch.</summary>
-    /// <param name="milliseconds">Receives one time per launch.</param>
-    /// <param name="cancellationToken">Looked at before every launch.</param>
-    protected abstract void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken);
+    /// <summary>Runs one launch of the plan.</summary>
+    /// <param name="launch">Its position in <see cref="Plan.Launches"/>.</param>
+    /// <returns>How long it took in milliseconds, by the device's clock where it has one.</returns>
+    protected internal abstract double TimeLaunch(int launch);
 
     /// <summary>Copies to the device.</summary>
     /// <param name="tensor">An input.</param>

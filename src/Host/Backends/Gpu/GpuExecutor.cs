@@ -17,6 +17,8 @@ internal sealed class GpuExecutor : Executor
 
     // _ends[i]: the kernels of launches 0 to i.
     private readonly int[] _ends;
+    private readonly DriverEvent _start;
+    private readonly DriverEvent _end;
     private readonly GpuDebugger? _debugger;
     private DriverGraph? _graph;
 
@@ -41,6 +43,7 @@ internal sealed class GpuExecutor : Executor
             _functions = [.. _lowering.Calls.Select(c => library.Function(c.Kernel))];
             _arguments = [.. _lowering.Calls.Select(c => c.Arguments.ToArray())];
             _stream = _driver.CreateStream();
+            (_start, _end) = (_driver.CreateEvent(), _driver.CreateEvent());
             _debugger = _options.DebugLevel > 0 ? new GpuDebugger(this, _driver, _options) : null;
         }
         catch
@@ -96,24 +99,52 @@ internal sealed class GpuExecutor : Executor
     /// <param name="tensor">The tensor.</param>
     internal ulong Address(Tensor tensor) => _arena.Address + (ulong)Plan.Memory.Offsets[tensor];
 
-    protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    public override double Time(CancellationToken cancellationToken = default)
     {
         lock (_gate)
         {
-            using DriverEvent start = _driver.CreateEvent(), end = _driver.CreateEvent();
-            int call = 0;
-            for (int launch = 0; launch < _ends.Length; launch++)
+            // Capturing is not part of what is timed.
+            if (_options.Capture && _graph is null)
+            {
+                _graph = Capture();
+            }
+
+            _driver.Record(_start, _stream);
+            Run(cancellationToken);
+            _driver.Record(_end, _stream);
+            return _driver.ElapsedMilliseconds(_start, _end);
+        }
+    }
+
+    /// <summary>Runs the plan kernel by kernel and waits for each, for a device that counts what the last one did.</summary>
+    /// <param name="after">Told of every kernel that has run.</param>
+    /// <param name="cancellationToken">Looked at before every kernel.</param>
+    internal void RunEach(Action<KernelCall> after, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            for (int i = 0; i < _functions.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                _driver.Record(start, _stream);
-                for (; call < _ends[launch]; call++)
-                {
-                    LaunchCall(call);
-                }
-
-                _driver.Record(end, _stream);
-                milliseconds[launch] = _driver.ElapsedMilliseconds(start, end);
+                LaunchCall(i);
+                Synchronize();
+                after(Calls[i]);
             }
+        }
+    }
+
+    protected internal override double TimeLaunch(int launch)
+    {
+        lock (_gate)
+        {
+            _driver.Record(_start, _stream);
+            for (int call = launch == 0 ? 0 : _ends[launch - 1]; call < _ends[launch]; call++)
+            {
+                LaunchCall(call);
+            }
+
+            _driver.Record(_end, _stream);
+            return _driver.ElapsedMilliseconds(_start, _end);
         }
     }
 
@@ -157,6 +188,8 @@ internal sealed class GpuExecutor : Executor
             lock (_gate)
             {
                 _graph?.Dispose();
+                _start.Dispose();
+                _end.Dispose();
                 _stream.Dispose();
                 _lowering.Dispose();
                 _arena.Dispose();
