@@ -39,8 +39,7 @@ internal static class GroupNorm
         ];
         ulong aX = lowering.Address(x), aX2 = Address(lowering, second), gamma = lowering.Address(node.Inputs[1]), beta = lowering.Address(node.Inputs[2]);
         ulong modulation = Address(lowering, scaleShift), aY = lowering.Address(y), aStatistics = lowering.Address(statistics);
-        PartialStatistics partials = default;
-        bool given = second is null && lowering.Statistics.TryGet(x, out partials);
+        bool given = lowering.Statistics.TryGet(x, out PartialStatistics partials) && second is null;
         if (!given && GroupNormTiles.Fused(shape, (shape.Quad * held.SizeInBytes(), ForwardBytes)) is GroupNormTiles fused)
         {
             lowering.Emit(
