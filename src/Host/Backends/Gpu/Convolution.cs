@@ -67,7 +67,7 @@ internal static class Convolution
         }
 
         Precision precision = lowering.Precision;
-        ConvolutionTile tile = product.Tile(precision);
+        ConvolutionTile tile = product.Tile(precision, lowering.MaximumSharedBytes);
 
         // With statistics tiles keep to one image each.
         bool statistics = !product.Turned && lowering.Statistics.AreWanted(y);
