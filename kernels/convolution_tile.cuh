@@ -18,7 +18,8 @@ template <typename S, typename U>
 constexpr bool same = false;
 template <typename S>
 constexpr bool same<S, S> = true;
-constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && C2 % E == 0 && D1 % E == 0 && D2 % E == 0;
+constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && (C2 == 0 || (same<X2, P> && C2 % E == 0)) && (D1 == 0 || (same<S1, P> && D1 % E == 0)) &&
+                              (D2 == 0 || (same<S2, P> && D2 % E == 0));
 
 static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 : 4) == 0 && WN % 8 == 0, "a warp's part is made of fragments");
 static_assert(THREADS % CHUNKS == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels");
@@ -61,13 +62,16 @@ struct Loader
     static constexpr int ROWS = THREADS / CHUNKS;  // rows between those of a thread
     static constexpr int A = BM / ROWS, B = (BN + ROWS - 1) / ROWS;
 
-    const X *x1, *x2, *s1, *s2;
+    const X* x1;
+    const X2* x2;
+    const S1* s1;
+    const S2* s2;
     const P* w;
     int row, chunk, first_o, first_b;
     int image[A], top[A], left[A], pixel[A];
     int a, b, c;
 
-    __device__ Loader(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const Class& part, int first_o, int images)
+    __device__ Loader(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const Class& part, int first_o, int images)
         : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), first_o(first_o), first_b(part.first_b), a(part.first_a),
           b(part.first_b), c(chunk * E)
     {
@@ -92,7 +96,7 @@ struct Loader
         {
             const int at = swizzle<CHUNKS>(row + k * ROWS, chunk);
             if (ASYNCHRONOUS)
-                copy_async(to + 16 * at, source(pixel[k] < 0 ? 0 : pixel[k], c), pixel[k] >= 0);
+                copy_async(to + 16 * at, source(pixel[k]), pixel[k] >= 0);
             else
                 sA[at] = convert(pixel[k]);
         }
@@ -136,11 +140,14 @@ private:
                 pixel[k] = a < KH && b < KW ? input_pixel(image[k], top[k] + a, left[k] + b) : -1;
     }
 
-    __device__ const X* source(int pixel, int c) const
+    __device__ bool in_second() const { return in_skip() ? D2 > 0 && c >= D1 : C2 > 0 && c >= C1; }
+
+    __device__ const void* source(int pixel) const
     {
+        pixel = pixel < 0 ? 0 : pixel;
         if (in_skip())
-            return D2 == 0 || c < D1 ? s1 + pixel * D1 + c : s2 + pixel * D2 + (c - D1);
-        return C2 == 0 || c < C1 ? x1 + pixel * C1 + c : x2 + pixel * C2 + (c - C1);
+            return in_second() ? static_cast<const void*>(s2 + pixel * D2 + c - D1) : s1 + pixel * D1 + c;
+        return in_second() ? static_cast<const void*>(x2 + pixel * C2 + c - C1) : x1 + pixel * C1 + c;
     }
 
     // A piece whose channels are of another type, or do not lie in 16 bytes: RGB, odd channels.
@@ -150,8 +157,15 @@ private:
         piece.bits = make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int e = 0; e < E; e++)
-            if (pixel >= 0 && c + e < (in_skip() ? D : C))
-                piece.value[e] = from_float<P>(to_float(*source(pixel, c + e)));
+        {
+            const int k = c + e;
+            if (pixel < 0 || k >= (in_skip() ? D : C))
+                continue;
+            if (in_skip())
+                piece.value[e] = from_float<P>(k < D1 ? to_float(s1[pixel * D1 + k]) : to_float(s2[pixel * D2 + k - D1]));
+            else
+                piece.value[e] = from_float<P>(k < C1 ? to_float(x1[pixel * C1 + k]) : to_float(x2[pixel * C2 + k - C1]));
+        }
         return piece.bits;
     }
 };

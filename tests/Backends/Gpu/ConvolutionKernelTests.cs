@@ -131,7 +131,7 @@ public sealed class ConvolutionKernelTests
     {
         using CountedRun run = new();
         ImplicitProduct product = new() { Images = 1, Input = (size, size, channels), Output = (size, size, channels), Window = (3, 3), Padding = (1, 1) };
-        ConvolutionTile tile = product.Tile(precision);
+        ConvolutionTile tile = product.Tile(precision, ProductRun.SharedBytes);
         LaunchCounters counters = new ProductRun(product, precision) { Bias = true }.Tiled(run).Counters;
         long element = precision.Storage().SizeInBytes(), across = (size * size) / tile.Pixels, along = channels / tile.Channels;
         Assert.Equal((across * tile.Pixels, along * tile.Channels), (size * size, channels));
