@@ -21,6 +21,9 @@ constexpr bool same<S, S> = true;
 constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && (C2 == 0 || (same<X2, P> && C2 % E == 0)) && (D1 == 0 || (same<S1, P> && D1 % E == 0)) &&
                               (D2 == 0 || (same<S2, P> && D2 % E == 0));
 
+// Steps end where taps end: then no step has pieces beyond the last tap.
+constexpr bool WHOLE = CP % BK == 0 && DP % BK == 0;
+
 static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 : 4) == 0 && WN % 8 == 0, "a warp's part is made of fragments");
 static_assert(THREADS % (8 * CHUNKS) == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels, rows that are swizzled alike");
 static_assert(STAGES >= 2, "one stage is multiplied while another is filled");
@@ -101,7 +104,7 @@ struct Loader
 #pragma unroll
         for (int r = 0; r < B; r++)
         {
-            const bool valid = (a < KH || in_skip()) && (O % BN == 0 || first_o + row + r * ROWS < O);
+            const bool valid = (WHOLE || a < KH || in_skip()) && (O % BN == 0 || first_o + row + r * ROWS < O);
             if (BN % ROWS == 0 || row + r * ROWS < BN)
                 copy_async(weights + r * ROWS * ROW_BYTES, valid ? gB + r * ROWS * ROW : w, valid);
         }
@@ -126,6 +129,9 @@ private:
                 b = first_b;
                 a += SPREAD;
             }
+            // At most one tap ends in a step.
+            if (CP >= BK)
+                break;
         }
         if (in_skip() && c >= DP)
             a++;
@@ -137,14 +143,14 @@ private:
             if (in_skip())
                 pixel[r] = top[r] < -PADDING_H ? -1 : (image[r] * OH + top[r] + PADDING_H) * OW + left[r] + PADDING_W;
             else
-                pixel[r] = a < KH && b < KW ? input_pixel(image[r], top[r] + a, left[r] + b) : -1;
+                pixel[r] = WHOLE || a < KH ? input_pixel(image[r], top[r] + a, left[r] + b) : -1;
     }
 
     __device__ bool in_second() const { return in_skip() ? D2 > 0 && c >= D1 : C2 > 0 && c >= C1; }
 
+    // In the padding an address that nobody looks at.
     __device__ const void* source(int pixel) const
     {
-        pixel = pixel < 0 ? 0 : pixel;
         if (in_skip())
             return in_second() ? static_cast<const void*>(s2 + pixel * D2 + c - D1) : s1 + pixel * D1 + c;
         return in_second() ? static_cast<const void*>(x2 + pixel * C2 + c - C1) : x1 + pixel * C1 + c;
