@@ -80,34 +80,33 @@ __device__ __forceinline__ void write(const Place& p, int step, const Pack<HELD,
 #pragma unroll
     for (int i = 0; i < V; i++)
         v[i] *= 1.0f / QUAD;
-    store(y + p.pooled(step) * CHANNELS + p.channel, v);
+    store_whole(p.image(y, UNITS * CHANNELS) + p.unit(step) * CHANNELS + p.channel, v);
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, Y* y, STATISTICS* statistics)
 {
     __shared__ GroupSums<1> s;
+    __shared__ __align__(16) Parameters sParameters;
     const Place p;
+    sParameters.read(gamma, beta, scale_shift);
     Pack<HELD, V> rX[STEPS][QUAD];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
             if (p.valid(k))
-                rX[k][q] = take_x(x, x2, p.pixel(k, q), p.channel);
-            else
-#pragma unroll
-                for (int i = 0; i < V; i++)
-                    rX[k][q].at[i] = from_float<HELD>(0.0f);
+                rX[k][q] = take_x(p, x, x2, p.pixel(k, q));
 
     float v[1][V] = {}, sums[1][PLANES], mean[PLANES], rstd[PLANES];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
+            if (p.valid(k))
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                v[0][i] += to_float(rX[k][q].at[i]);
+                for (int i = 0; i < V; i++)
+                    v[0][i] += to_float(rX[k][q].at[i]);
     group_sums(v, sums, s);
 #pragma unroll
     for (int j = 0; j < PLANES; j++)
@@ -130,7 +129,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     if (!p.active)
         return;
     float a[V], b[V];
-    affine(p, gamma, beta, scale_shift, a, b);
+    sParameters.of(p, a, b);
 #pragma unroll
     for (int j = 0; j < PLANES; j++)
         rstd[j] = 1.0f / sqrtf(sums[0][j] / (PIXELS * D) + EPSILON);
@@ -162,7 +161,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
         if (p.valid(k))
-            rX[k] = take_x(x, x2, p.pixel(k, 0), p.channel);
+            rX[k] = take_x(p, x, x2, p.pixel(k, 0));
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
         if (p.valid(k))
@@ -212,19 +211,22 @@ extern "C" __global__ void group_norm_statistics(const float2* partials, STATIST
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_apply(
     const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const STATISTICS* statistics, Y* y)
 {
+    __shared__ __align__(16) Parameters sParameters;
+    __shared__ Statistics sStatistics;
     const Place p;
-    if (!p.active)
-        return;
+    sParameters.read(gamma, beta, scale_shift);
+    sStatistics.read(statistics);
     Pack<HELD, V> rX[STEPS][QUAD];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
             if (p.valid(k))
-                rX[k][q] = take_x(x, x2, p.pixel(k, q), p.channel);
+                rX[k][q] = take_x(p, x, x2, p.pixel(k, q));
+    __syncthreads();
     float mean[PLANES], rstd[PLANES], a[V], b[V];
-    read_statistics(p, statistics, mean, rstd);
-    affine(p, gamma, beta, scale_shift, a, b);
+    sStatistics.of(p, mean, rstd);
+    sParameters.of(p, a, b);
 #pragma unroll
     for (int i = 0; i < V; i++)
         a[i] *= rstd[i / UNITED];
