@@ -154,6 +154,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const X* x, const X2* x2, float2* partials)
 {
     __shared__ ColumnSums s;
+    __shared__ float sMean[COLUMNS];
     const Place p;
     Pack<HELD, V> rX[STEPS];
     const int tile = blockIdx.y, rows = min(TILE_ROWS, PIXELS - tile * TILE_ROWS);
@@ -173,6 +174,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
     for (int i = 0; i < V; i++) {
         mean[i] /= rows;
         v[i] = 0;
+        if (p.row == 0)
+            sMean[threadIdx.x * V + i] = mean[i];
     }
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
@@ -183,10 +186,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
                 v[i] = fmaf(d, d, v[i]);
             }
     column_sums(v, squares, s);
-    if (p.row == 0)
-#pragma unroll
-        for (int i = 0; i < V; i++)
-            partials[((long long)p.n * TILES + tile) * CHANNELS + p.channel + i] = make_float2(mean[i], squares[i]);
+    for (int c = threadIdx.x; c < COLUMNS; c += THREADS)
+        partials[((long long)p.n * TILES + tile) * CHANNELS + blockIdx.x * COLUMNS + c] = make_float2(sMean[c], s.total[c]);
 }
 
 extern "C" __global__ void group_norm_statistics(const float2* partials, STATISTICS* statistics) // 128 threads

@@ -191,6 +191,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partia
     const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, float2* partials)
 {
     __shared__ ColumnSums s;
+    __shared__ float sSum[COLUMNS];
     __shared__ __align__(16) SharedChannels sChannels;
     const Place p;
     const Channels c(p, statistics, gamma, beta, scale_shift, sChannels);
@@ -204,11 +205,13 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partia
             add_unit(rDY, rX, c, v);
         }
     column_sums(v[0], sum, s);
-    column_sums(v[1], product, s);
     if (p.row == 0)
 #pragma unroll
         for (int i = 0; i < V; i++)
-            partials[((long long)p.n * TILES + blockIdx.y) * CHANNELS + p.channel + i] = make_float2(sum[i], product[i]);
+            sSum[threadIdx.x * V + i] = sum[i];
+    column_sums(v[1], product, s);
+    for (int i = threadIdx.x; i < COLUMNS; i += THREADS)
+        partials[((long long)p.n * TILES + blockIdx.y) * CHANNELS + blockIdx.x * COLUMNS + i] = make_float2(sSum[i], s.total[i]);
 }
 
 extern "C" __global__ void group_norm_backward_means(const float2* partials, float2* means) // 128 threads
