@@ -18,7 +18,8 @@ template <typename S, typename U>
 constexpr bool same = false;
 template <typename S>
 constexpr bool same<S, S> = true;
-constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && C2 % E == 0 && D1 % E == 0 && D2 % E == 0;
+constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && (C2 == 0 || (same<X2, P> && C2 % E == 0)) && (D1 == 0 || (same<S1, P> && D1 % E == 0)) &&
+                              (D2 == 0 || (same<S2, P> && D2 % E == 0));
 
 static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 : 4) == 0 && WN % 8 == 0, "a warp's part is made of fragments");
 static_assert(THREADS % CHUNKS == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels");
@@ -52,7 +53,7 @@ struct OutputPixel
         j = (m - q * part.width) * SPREAD + part.column;
     }
 
-    __device__ long long index() const { return ((long long)n * OH + i) * OW + j; }
+    __device__ int index() const { return (n * OH + i) * OW + j; }
 };
 
 // Copies steps of the summed index, in order. A thread has the same piece of several rows.
@@ -61,13 +62,16 @@ struct Loader
     static constexpr int ROWS = THREADS / CHUNKS;  // rows between those of a thread
     static constexpr int A = BM / ROWS, B = (BN + ROWS - 1) / ROWS;
 
-    const X *x1, *x2, *s1, *s2;
+    const X* x1;
+    const X2* x2;
+    const S1* s1;
+    const S2* s2;
     const P* w;
     int row, chunk, first_o, first_b;
     int image[A], top[A], left[A], pixel[A];
     int a, b, c;
 
-    __device__ Loader(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const Class& part, int first_o, int images)
+    __device__ Loader(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const Class& part, int first_o, int images)
         : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), first_o(first_o), first_b(part.first_b), a(part.first_a),
           b(part.first_b), c(chunk * E)
     {
@@ -85,24 +89,25 @@ struct Loader
 
     __device__ void load(unsigned char* stage)
     {
-        uint4 *sA = reinterpret_cast<uint4*>(stage), *sB = sA + BM * CHUNKS;
+        uint4* sA = reinterpret_cast<uint4*>(stage);
+        const unsigned to = shared_address(stage), weights = to + BM * ROW_BYTES;
 #pragma unroll
         for (int k = 0; k < A; k++)
         {
-            uint4* to = sA + swizzle<CHUNKS>(row + k * ROWS, chunk);
+            const int at = swizzle<CHUNKS>(row + k * ROWS, chunk);
             if (ASYNCHRONOUS)
-                copy_async(to, source(pixel[k] < 0 ? 0 : pixel[k], c), pixel[k] >= 0);
+                copy_async(to + 16 * at, source(pixel[k]), pixel[k] >= 0);
             else
-                *to = convert(pixel[k]);
+                sA[at] = convert(pixel[k]);
         }
         // The skip connection's weights lie where those of a further tap would.
-        const P* gB = w + (long long)(first_o + row) * ROW + (a * KW + b) * CP + c;
+        const P* gB = w + (first_o + row) * ROW + (a * KW + b) * CP + c;
 #pragma unroll
         for (int k = 0; k < B; k++)
         {
             const bool valid = (a < KH || in_skip()) && first_o + row + k * ROWS < O;
             if (BN % ROWS == 0 || row + k * ROWS < BN)
-                copy_async(sB + swizzle<CHUNKS>(row + k * ROWS, chunk), valid ? gB + (long long)k * ROWS * ROW : w, valid);
+                copy_async(weights + 16 * swizzle<CHUNKS>(row + k * ROWS, chunk), valid ? gB + k * ROWS * ROW : w, valid);
         }
         c += BK;
         if (c >= (in_skip() ? DP : CP))
@@ -135,11 +140,14 @@ private:
                 pixel[k] = a < KH && b < KW ? input_pixel(image[k], top[k] + a, left[k] + b) : -1;
     }
 
-    __device__ const X* source(int pixel, int c) const
+    __device__ bool in_second() const { return in_skip() ? D2 > 0 && c >= D1 : C2 > 0 && c >= C1; }
+
+    __device__ const void* source(int pixel) const
     {
+        pixel = pixel < 0 ? 0 : pixel;
         if (in_skip())
-            return D2 == 0 || c < D1 ? s1 + (long long)pixel * D1 + c : s2 + (long long)pixel * D2 + (c - D1);
-        return C2 == 0 || c < C1 ? x1 + (long long)pixel * C1 + c : x2 + (long long)pixel * C2 + (c - C1);
+            return in_second() ? static_cast<const void*>(s2 + pixel * D2 + c - D1) : s1 + pixel * D1 + c;
+        return in_second() ? static_cast<const void*>(x2 + pixel * C2 + c - C1) : x1 + pixel * C1 + c;
     }
 
     // A piece whose channels are of another type, or do not lie in 16 bytes: RGB, odd channels.
@@ -149,8 +157,15 @@ private:
         piece.bits = make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int e = 0; e < E; e++)
-            if (pixel >= 0 && c + e < (in_skip() ? D : C))
-                piece.value[e] = from_float<P>(to_float(*source(pixel, c + e)));
+        {
+            const int k = c + e;
+            if (pixel < 0 || k >= (in_skip() ? D : C))
+                continue;
+            if (in_skip())
+                piece.value[e] = from_float<P>(k < D1 ? to_float(s1[pixel * D1 + k]) : to_float(s2[pixel * D2 + k - D1]));
+            else
+                piece.value[e] = from_float<P>(k < C1 ? to_float(x1[pixel * C1 + k]) : to_float(x2[pixel * C2 + k - C1]));
+        }
         return piece.bits;
     }
 };
@@ -172,7 +187,7 @@ struct Sums
 
     __device__ void multiply(const unsigned char* stage)
     {
-        const uint4 *sA = reinterpret_cast<const uint4*>(stage), *sB = sA + BM * CHUNKS;
+        const unsigned sA = shared_address(stage), sB = sA + BM * ROW_BYTES;
         const int lane = threadIdx.x % 32, first_m = threadIdx.x / 32 / WARPS_N * WM, first_n = threadIdx.x / 32 % WARPS_N * WN;
 #pragma unroll
         for (int k = 0; k < CHUNKS; k += 2)
@@ -181,7 +196,7 @@ struct Sums
 #pragma unroll
             for (int i = 0; i < WM / 16; i++)
             {
-                load_matrices(rA[i], sA + swizzle<CHUNKS>(first_m + i * 16 + lane % 16, k + lane / 16));
+                load_matrices(rA[i], sA + 16 * swizzle<CHUNKS>(first_m + i * 16 + lane % 16, k + lane / 16));
 #if TF32
 #pragma unroll
                 for (int v = 0; v < 4; v++)
@@ -192,11 +207,11 @@ struct Sums
             for (int j = 0; j + 1 < WN / 8; j += 2)
             {
                 unsigned both[4];
-                load_matrices(both, sB + swizzle<CHUNKS>(first_n + j * 8 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2));
+                load_matrices(both, sB + 16 * swizzle<CHUNKS>(first_n + j * 8 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2));
                 rB[j][0] = both[0], rB[j][1] = both[1], rB[j + 1][0] = both[2], rB[j + 1][1] = both[3];
             }
             if (WN / 8 % 2 == 1)
-                load_matrices(rB[WN / 8 - 1], sB + swizzle<CHUNKS>(first_n + WN - 8 + lane % 8, k + lane / 8 % 2));
+                load_matrices(rB[WN / 8 - 1], sB + 16 * swizzle<CHUNKS>(first_n + WN - 8 + lane % 8, k + lane / 8 % 2));
 #pragma unroll
             for (int i = 0; i < WM / 16; i++)
 #pragma unroll
@@ -296,5 +311,5 @@ __device__ __forceinline__ void write_statistics(const float* sC, int first_o, f
             squares = total;
     }
     if (share == 0 && first_o + column < O)
-        partials[(long long)blockIdx.x * O + first_o + column] = make_float2(mean, squares);
+        partials[blockIdx.x * O + first_o + column] = make_float2(mean, squares);
 }

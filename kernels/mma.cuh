@@ -26,15 +26,18 @@ __device__ __forceinline__ int swizzle(int r, int j)
     return r * CHUNKS + (CHUNKS == 8 ? j ^ (r & 7) : j ^ (r >> 1 & 3));
 }
 
-// 16 bytes from global to shared memory; zeros, and no access to global memory, where not valid.
-__device__ __forceinline__ void copy_async(void* s, const void* g, bool valid)
+// 16 bytes from global to shared memory; zeros, and no access to global memory, where not valid. Addresses of shared memory are 32 bits wide, which saves half the arithmetic.
+__device__ __forceinline__ void copy_async(unsigned s, const void* g, bool valid)
 {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(s)), "l"(g), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(s), "l"(g), "r"(valid ? 16 : 0) : "memory");
 #else
-    *reinterpret_cast<uint4*>(s) = valid ? *reinterpret_cast<const uint4*>(g) : make_uint4(0, 0, 0, 0);
+    const uint4 v = valid ? *reinterpret_cast<const uint4*>(g) : make_uint4(0, 0, 0, 0);
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(s), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 #endif
 }
+
+__device__ __forceinline__ void copy_async(void* s, const void* g, bool valid) { copy_async(shared_address(s), g, valid); }
 
 __device__ __forceinline__ void commit_copies()
 {
@@ -53,17 +56,20 @@ __device__ __forceinline__ void wait_copies()
 }
 
 // Four (two) 8x8 matrices of 16-bit elements, or of pairs that make up 32 bits; thread i names row i % 8 of matrix i / 8.
-__device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* s)
+__device__ __forceinline__ void load_matrices(unsigned (&r)[4], unsigned s)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(s))
-                 : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(s) : "memory");
 }
 
-__device__ __forceinline__ void load_matrices(unsigned (&r)[2], const void* s)
+__device__ __forceinline__ void load_matrices(unsigned (&r)[2], unsigned s)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(s)) : "memory");
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(s) : "memory");
+}
+
+template <int COUNT>
+__device__ __forceinline__ void load_matrices(unsigned (&r)[COUNT], const void* s)
+{
+    load_matrices(r, shared_address(s));
 }
 
 // As load_matrices, each matrix transposed.

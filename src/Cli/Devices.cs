@@ -42,15 +42,15 @@ internal sealed class DeviceOptions
         DefaultValueFactory = _ => "all",
     };
 
-    private readonly Option<string?> _kernelsDir = new("--kernels-dir")
+    public Option<string?> KernelsDir { get; } = new("--kernels-dir")
     {
         Description = $"A folder of .cu files in place of the kernels built in ({KernelSources.Variable}).",
         HelpName = "folder",
     };
 
-    private readonly Option<string?> _kernelCache = new("--kernel-cache")
+    public Option<string?> KernelCache { get; } = new("--kernel-cache")
     {
-        Description = $"Where compiled kernels are kept ({KernelCache.Variable}).",
+        Description = $"Where compiled kernels are kept ({Backends.Gpu.KernelCache.Variable}).",
         HelpName = "folder",
     };
 
@@ -69,7 +69,7 @@ internal sealed class DeviceOptions
     /// <summary>Adds the options to a command.</summary>
     public void AddTo(Command command)
     {
-        foreach (Option option in new Option[] { _device, _threads, _precision, _classifierPrecision, _driver, _deterministic, _check, _kernelsDir, _kernelCache, _disableFusion })
+        foreach (Option option in new Option[] { _device, _threads, _precision, _classifierPrecision, _driver, _deterministic, _check, KernelsDir, KernelCache, _disableFusion })
         {
             command.Add(option);
         }
@@ -141,6 +141,27 @@ internal sealed class DeviceOptions
         return driver == "managedcuda" ? DriverPlugin.Open("Kernels.ManagedCuda", ordinal) : new CudaDriver(ordinal);
     }
 
+    /// <summary>How a GPU is to work.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="precisions">The precisions asked for by other options; these ones win.</param>
+    public GpuOptions GpuOptions(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions)
+    {
+        Precision? own = Parse(_precision);
+        Precision diffusion = own ?? precisions.Diffusion ?? Precision.Fp32;
+
+        // The original's switches are false where they are not given.
+        Precision classifier = Parse(_classifierPrecision) ?? own ?? precisions.Classifier ?? Precision.Fp32;
+        return new GpuOptions
+        {
+            Precision = diffusion,
+            Overrides = classifier == diffusion ? [] : [(GuidedStep.ClassifierPrefix, classifier)],
+            KernelsDirectory = parsed.GetValue(KernelsDir),
+            CacheDirectory = parsed.GetValue(KernelCache),
+        };
+
+        Precision? Parse(Option<string?> option) => parsed.GetValue(option) is string name ? Enum.Parse<Precision>(name, ignoreCase: true) : null;
+    }
+
     // Without a compiler a GPU is of use only to those who prepared for it, and they name it.
     private static CudaDriver? TryCuda()
     {
@@ -159,23 +180,5 @@ internal sealed class DeviceOptions
         Option<string?> option = new(name) { Description = description };
         option.AcceptOnlyFromAmong([.. Enum.GetNames<Precision>().Select(n => n.ToLowerInvariant())]);
         return option;
-    }
-
-    private GpuOptions GpuOptions(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions)
-    {
-        Precision? own = Parse(_precision);
-        Precision diffusion = own ?? precisions.Diffusion ?? Precision.Fp32;
-
-        // The original's switches are false where they are not given.
-        Precision classifier = Parse(_classifierPrecision) ?? own ?? precisions.Classifier ?? Precision.Fp32;
-        return new GpuOptions
-        {
-            Precision = diffusion,
-            Overrides = classifier == diffusion ? [] : [(GuidedStep.ClassifierPrefix, classifier)],
-            KernelsDirectory = parsed.GetValue(_kernelsDir),
-            CacheDirectory = parsed.GetValue(_kernelCache),
-        };
-
-        Precision? Parse(Option<string?> option) => parsed.GetValue(option) is string name ? Enum.Parse<Precision>(name, ignoreCase: true) : null;
     }
 }

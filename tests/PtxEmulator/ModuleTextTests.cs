@@ -113,6 +113,15 @@ public sealed class ModuleTextTests
     }
 
     [Theory]
+    [InlineData("compute_80", ""), InlineData("compute_90", ""), InlineData("compute_80", "--use_fast_math"), InlineData("compute_90", "--device-debug")]
+    public void What_the_language_offers_compiles_to_instructions_that_are_known(string architecture, string option)
+    {
+        using var run = new KernelRun(Cuda.Compile("intrinsics.cu", architecture, option.Length > 0 ? [option] : []));
+        foreach (var kernel in new[] { "integers", "singles", "doubles", "memory", "threads" })
+            Assert.True(run.Module.Function(kernel).ArgumentBytes > 0);
+    }
+
+    [Theory]
     [InlineData("compute_80"), InlineData("compute_90")]
     public void Code_compiled_for_a_debugger_runs(string architecture)
     {

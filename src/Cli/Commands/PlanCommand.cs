@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Models;
 using Kernels.Passes;
@@ -25,7 +26,7 @@ internal static class PlanCommand
         DeviceOptions device = new();
         Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text };
         models.AddTo(command);
-        device.AddFusionTo(command);
+        device.AddTo(command);
         command.SetAction(parsed =>
         {
             int images = parsed.GetValue(batch);
@@ -55,6 +56,7 @@ internal static class PlanCommand
 
             Show(console.Tables, "After fusion", after);
             Compare(console.Tables, before, after, fused.Applied);
+            CountKernels(console.Tables, fused.Step, before.Launches.Count, device.GpuOptions(parsed, models.Precisions(parsed)));
             return ExitCode.Done;
         });
         return command;
@@ -120,6 +122,24 @@ internal static class PlanCommand
         }
 
         void Row(string name, Func<Plan, long> value) => table.AddRow(name, Number(value(before)), Number(value(after)));
+    }
+
+    // What a GPU is asked to do for one step. A launch of the plan may be several kernels: a norm that is split over blocks is two.
+    private static void CountKernels(IAnsiConsole console, Graph step, int ops, GpuOptions options)
+    {
+        using DryRunBackend backend = new(options);
+        using Executor executor = backend.Compile(backend.Plan(step), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
+        Table table = new() { Border = TableBorder.Simple, Title = new TableTitle($"Kernels of one step on a GPU, {options.Precision.ToString().ToLowerInvariant()}") };
+        table.AddColumn("kernel");
+        table.AddColumn(new TableColumn("launches").RightAligned());
+        table.AddColumn(new TableColumn("specialisations").RightAligned());
+        foreach (IGrouping<(string File, string Entry), KernelCall> kernel in backend.Calls.GroupBy(c => (c.Kernel.File, c.Kernel.Entry)).OrderByDescending(g => g.Count()).ThenBy(g => g.Key))
+        {
+            table.AddRow($"{kernel.Key.Entry} ({kernel.Key.File})", Number(kernel.Count()), Number(kernel.Select(c => c.Kernel).Distinct().Count()));
+        }
+
+        console.Write(table);
+        console.MarkupLineInterpolated($"{backend.Calls.Count} launches where the unfused graph has {ops} ops: {(double)ops / backend.Calls.Count:0.00} times fewer");
     }
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);

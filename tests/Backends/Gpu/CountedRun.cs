@@ -43,6 +43,19 @@ internal sealed class CountedRun : IDisposable
         return values;
     }
 
+    /// <summary>Reads back what is stored in another type.</summary>
+    public float[] Get(ulong address, int count, DType type)
+    {
+        if (type == DType.F32)
+        {
+            return Get(address, count);
+        }
+
+        ushort[] stored = new ushort[count];
+        _driver.CopyToHost(MemoryMarshal.AsBytes(stored.AsSpan()), address);
+        return Array.ConvertAll(stored, bits => type == DType.F16 ? (float)BitConverter.UInt16BitsToHalf(bits) : BitConverter.UInt32BitsToSingle((uint)bits << 16));
+    }
+
     /// <summary>Launches one kernel.</summary>
     public LaunchCounters Launch(KernelSpec kernel, LaunchGeometry geometry, ReadOnlySpan<byte> arguments)
     {

@@ -48,7 +48,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 Emit(Attention.Backward(HeadShape(i[1].Shape, op.Heads, op.Order), F(i[1]), F(i[2]), F(i[3]), F(i[0]), F(y), backend.Scratch));
                 break;
             case Concat op:
-                LowerConcat(node.Inputs, op.Axis, y);
+                LowerConcat(op, node);
                 break;
             case Kernels.Diffusion.Steps.SamplerUpdate op:
                 Lower(op, node);
@@ -141,23 +141,17 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
     private void Lower(Ops.GroupNorm op, Node node)
     {
         IReadOnlyList<Tensor> i = node.Inputs;
-        Tensor x = i[0], y = node.Output;
-        if (op.TwoInputs)
-        {
-            // The result has room for both side by side, and the norm works in place.
-            LowerConcat([x, i[op.SecondInput]], -1, y);
-            x = y;
-        }
-
+        Tensor x = i[0];
+        Tensor? second = op.TwoInputs ? i[op.SecondInput] : null;
         Emit(GroupNorm.Forward(
-            NormShape(x.Shape, op.Groups, op.Epsilon),
-            F(x),
+            NormShape(x.Shape, op.Groups, op.Epsilon) with { C = i[1].Shape[0] },
+            second is null ? F(x) : new GroupNormInput(F(x), F(second), second.Shape[-1]),
             F(i[1]),
             F(i[2]),
             op.ScaleShift ? F(i[3]) : null,
             op.SiLU,
             op.Pool ? x.Shape[2] : 0,
-            F(y),
+            F(node.Output),
             F(node.Outputs[1]),
             backend.Scratch));
     }
@@ -169,7 +163,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
         Shape s = dx.Shape;
         if (op.Pool)
         {
-            // As above: spread where the result will be.
+            // Spread where the result will be.
             Emit(new Upsample2xKernel(F(dy), F(dx), s[0], s[1], s[2], s[3], 0.25f));
             dy = dx;
         }
@@ -249,15 +243,15 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
             backend.Scratch));
     }
 
-    private void LowerConcat(IEnumerable<Tensor> inputs, int axis, Tensor y)
+    private void LowerConcat(Concat op, Node node)
     {
-        (int outer, int inner) = Around(y.Shape, axis);
-        nint targetStride = (nint)y.Shape[axis] * inner;
+        (int outer, int inner) = Around(node.Output.Shape, op.Axis);
+        nint targetStride = (nint)node.Output.Shape[op.Axis] * inner;
         nint start = 0;
-        foreach (Tensor input in inputs)
+        foreach (Tensor input in node.Inputs)
         {
-            int run = input.Shape[axis] * inner;
-            Emit(new StridedCopyKernel(U(input), run, U(y) + start, targetStride, outer, run));
+            int run = input.Shape[op.Axis] * inner;
+            Emit(new StridedCopyKernel(U(input), run, U(node.Output) + start, targetStride, outer, run));
             start += run;
         }
     }

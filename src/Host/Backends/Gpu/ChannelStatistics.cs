@@ -68,7 +68,7 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
         _partials.Clear();
     }
 
-    private static bool Normalises(Node node, Tensor tensor) => node.Op is Ops.GroupNorm && node.Inputs[0] == tensor;
+    private static bool Normalises(Node node, Tensor tensor) => node.Op is Ops.GroupNorm { TwoInputs: false } && node.Inputs[0] == tensor;
 
     private sealed class Entry(DeviceBuffer buffer, bool aside)
     {

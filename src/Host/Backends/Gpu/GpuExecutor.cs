@@ -59,6 +59,12 @@ internal sealed class GpuExecutor : Executor
     /// <summary>The arena, for tests that poison it.</summary>
     internal DeviceBuffer Arena => _arena;
 
+    public override OutputSnapshot CreateSnapshot(string output)
+    {
+        Tensor tensor = Plan.Graph.Output(output);
+        return new DeviceSnapshot(_driver, _gate, _stream, tensor, Address(tensor));
+    }
+
     public override void Run(CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
@@ -143,6 +149,8 @@ internal sealed class GpuExecutor : Executor
 
         lock (_gate)
         {
+            // The other stream may still read what is written over here, and must not go on before it is there.
+            _driver.Synchronize(other._stream);
             _driver.Copy(other.Address(input), Address(output), output.Bytes, _stream);
             _driver.Synchronize(_stream);
         }

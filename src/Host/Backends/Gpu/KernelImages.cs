@@ -4,7 +4,7 @@ namespace Kernels.Backends.Gpu;
 /// <param name="sources">The texts.</param>
 /// <param name="cache">Where images are kept.</param>
 /// <param name="architecture">The target, real (<c>sm_90</c>: machine code) or virtual (<c>compute_90</c>: PTX).</param>
-internal sealed class KernelImages(KernelSources sources, KernelCache cache, string architecture)
+public sealed class KernelImages(KernelSources sources, KernelCache cache, string architecture)
 {
     private readonly bool _machineCode = architecture.StartsWith("sm_", StringComparison.Ordinal);
 
