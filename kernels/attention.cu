@@ -46,7 +46,7 @@ extern "C" __global__ void attention_naive(const QKV* qkv, OUT* out, LSE* lse)
         lse[((long long)n * HEADS + h) * T + t] = from_float<LSE>(m + logf(l));
 }
 
-extern "C" __global__ __launch_bounds__(THREADS) void attention_forward(const QKV* __restrict__ qkv, OUT* __restrict__ out, LSE* __restrict__ lse)
+extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_forward(const QKV* __restrict__ qkv, OUT* __restrict__ out, LSE* __restrict__ lse)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     E* sQ = reinterpret_cast<E*>(shared);  // [BM][LD]

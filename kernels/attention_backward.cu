@@ -72,7 +72,7 @@ __device__ __forceinline__ float row_dot(const DOUT* a, const OUT* b)
     return quad_sum(sum);
 }
 
-extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_q(
+extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_q(
     const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const OUT* __restrict__ out, const LSE* __restrict__ lse, DQKV* __restrict__ dqkv, float* __restrict__ gD)
 {
     extern __shared__ __align__(16) unsigned char shared[];
@@ -143,7 +143,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_q(
     store_rows(dqkv + (long long)n * T * TOKEN + h * HEAD, TOKEN, first + own, rDQ, factor, sQ + own * LD);
 }
 
-extern "C" __global__ __launch_bounds__(THREADS) void attention_backward_kv(
+extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_kv(
     const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const LSE* __restrict__ lse, const float* __restrict__ gD, DQKV* __restrict__ dqkv)
 {
     extern __shared__ __align__(16) unsigned char shared[];

@@ -9,7 +9,7 @@
 //   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
 //   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n.
 //
-// Inputs and outputs: x1 [N,H,W,C1] and x2 [N,H,W,C2] of X, the channels of x side by side, likewise s1 [N,OH,OW,D1] and s2 [N,OH,OW,D2] of s; w of P, in rows of one o:
+// Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
 //   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
 //   partials [N,TILES,O] float2. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
@@ -23,6 +23,15 @@
 
 #ifndef X
 #define X float
+#endif
+#ifndef X2
+#define X2 X
+#endif
+#ifndef S1
+#define S1 X
+#endif
+#ifndef S2
+#define S2 X
 #endif
 #ifndef P
 #define P float
@@ -130,7 +139,7 @@ __device__ __forceinline__ void load_residual(const R* residual, int n, int i, i
 }
 
 // The specification: one thread per element of y.
-extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y,
+extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y,
                                              int images)
 {
     const int at = blockIdx.x * blockDim.x + threadIdx.x;
@@ -144,10 +153,10 @@ extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const X* 
             const int v = i * STRIDE + a - PADDING_H, u = j * STRIDE + b - PADDING_W;
             const int pixel = v % SPREAD == 0 && u % SPREAD == 0 ? input_pixel(n, v, u) : -1;
             for (int c = 0; c < C && pixel >= 0; c++)
-                sum = fmaf(to_float(c < C1 ? x1[pixel * C1 + c] : x2[pixel * C2 + c - C1]), to_float(w[o * ROW + (a * KW + b) * CP + c]), sum);
+                sum = fmaf(c < C1 ? to_float(x1[pixel * C1 + c]) : to_float(x2[pixel * C2 + c - C1]), to_float(w[o * ROW + (a * KW + b) * CP + c]), sum);
         }
     for (int d = 0; d < D; d++)
-        sum = fmaf(to_float(d < D1 ? s1[at / O * D1 + d] : s2[at / O * D2 + d - D1]), to_float(w[o * ROW + KH * KW * CP + d]), sum);
+        sum = fmaf(d < D1 ? to_float(s1[at / O * D1 + d]) : to_float(s2[at / O * D2 + d - D1]), to_float(w[o * ROW + KH * KW * CP + d]), sum);
     if (BIAS)
         sum += bias[o];
     if (SKIP)
@@ -165,7 +174,7 @@ extern "C" __global__ void convolution_naive(const X* x1, const X* x2, const X* 
 #include "convolution_tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
-    convolution(const X* x1, const X* x2, const X* s1, const X* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials, int images)
+    convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials, int images)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const Class part(blockIdx.z);

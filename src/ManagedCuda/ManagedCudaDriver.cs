@@ -142,6 +142,30 @@ public sealed partial class ManagedCudaDriver : Driver
     }
 
     /// <inheritdoc/>
+    public override nint AllocateHost(long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
+        Enter();
+        IntPtr address = 0;
+        Check(MemoryManagement.cuMemAllocHost_v2(ref address, (ulong)bytes), "cuMemAllocHost");
+        return address;
+    }
+
+    /// <inheritdoc/>
+    public override void FreeHost(nint address)
+    {
+        Enter();
+        Check(MemoryManagement.cuMemFreeHost(address), "cuMemFreeHost");
+    }
+
+    /// <inheritdoc/>
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream)
+    {
+        Enter();
+        Check(AsynchronousMemcpy_v2.cuMemcpyDtoHAsync_v2(destination, At(source), (ulong)bytes, Handle(stream)), "cuMemcpyDtoHAsync");
+    }
+
+    /// <inheritdoc/>
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
     {
         Enter();

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Kernels.Backends.Gpu;
 using Kernels.Emulation.Counting;
 using Kernels.Emulation.Execution;
@@ -91,6 +92,20 @@ public sealed unsafe partial class EmulatorDriver : Driver
         Range(source, destination.Length, "copy to the host");
         new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
     }
+
+    /// <inheritdoc/>
+    public override nint AllocateHost(long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
+        return (nint)NativeMemory.Alloc((nuint)bytes);
+    }
+
+    /// <inheritdoc/>
+    public override void FreeHost(nint address) => NativeMemory.Free((void*)address);
+
+    /// <inheritdoc/>
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream) =>
+        CopyToHost(new Span<byte>((void*)destination, checked((int)bytes)), source, stream);
 
     /// <inheritdoc/>
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)

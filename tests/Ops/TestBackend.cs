@@ -100,7 +100,7 @@ internal abstract class TestBackend
         public override double ToleranceOf(Op op, double tolerance) => precision switch
         {
             Precision.Fp32 => tolerance,
-            Precision.Tf32 => op.Name is "Convolution" or "ConvolutionGradient" or "Linear" or "LinearGradient" or "Attention" or "AttentionGradient" ? Math.ScaleB(1, -9) : tolerance,
+            Precision.Tf32 => op.Name is "Convolution" or "ConvolutionSkip" or "ConvolutionGradient" or "Linear" or "LinearGradient" or "Attention" or "AttentionGradient" ? Math.ScaleB(1, -9) : tolerance,
             Precision.Fp16 => Math.ScaleB(1, -9),
             _ => Math.ScaleB(1, -6),
         };

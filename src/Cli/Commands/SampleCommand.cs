@@ -56,7 +56,7 @@ internal static class SampleCommand
             {
                 int count = Math.Min(job.BatchSize, job.Count - done);
                 int[] labels = job.LabelsOf(done, count);
-                SampleBatch batch = new() { Count = count, Labels = labels, Seed = job.Seed, FirstImage = done };
+                SampleBatch batch = new() { Count = count, Labels = labels, Seed = job.Seed, FirstImage = done, KeepSteps = pictures is not null };
                 try
                 {
                     float[] images = sampler.Sample(

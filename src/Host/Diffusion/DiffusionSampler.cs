@@ -8,7 +8,8 @@ namespace Kernels.Diffusion;
 /// <param name="step">Steps executed before this one.</param>
 /// <param name="steps">Steps in all.</param>
 /// <param name="executor">Where the results lie.</param>
-public readonly ref struct StepResult(int step, int steps, Executor executor)
+/// <param name="snapshots">Copies of x and of the prediction that were taken after the step; null if the results still lie where they were made.</param>
+public readonly ref struct StepResult(int step, int steps, Executor executor, StepSnapshots? snapshots = null)
 {
     /// <summary>Steps executed before this one.</summary>
     public int Step { get; } = step;
@@ -18,11 +19,31 @@ public readonly ref struct StepResult(int step, int steps, Executor executor)
 
     /// <summary>Copies x after this step.</summary>
     /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadX(Span<float> destination) => executor.Read("x_next", destination);
+    public void ReadX(Span<float> destination)
+    {
+        if (snapshots is null)
+        {
+            executor.Read("x_next", destination);
+        }
+        else
+        {
+            snapshots.X.Read(destination);
+        }
+    }
 
     /// <summary>Copies the prediction of x_0.</summary>
     /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadPredXstart(Span<float> destination) => executor.Read("pred_xstart", destination);
+    public void ReadPredXstart(Span<float> destination)
+    {
+        if (snapshots is null)
+        {
+            executor.Read("pred_xstart", destination);
+        }
+        else
+        {
+            snapshots.PredXstart.Read(destination);
+        }
+    }
 }
 
 /// <summary>Receives the result of a step.</summary>
@@ -49,6 +70,12 @@ public sealed record SampleBatch
 
     /// <summary>Noise of every step as <c>[S, N, H, W, C]</c>; null draws it from the seed.</summary>
     public float[]? StepNoise { get; init; }
+
+    /// <summary>
+    /// Whether the callback is called one step late, with copies of the step's results, while the device is at work on the next: for callbacks that look at every step. Without it the
+    /// callback runs between two steps.
+    /// </summary>
+    public bool KeepSteps { get; init; }
 
     /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
     public float[]? LowRes { get; init; }
@@ -177,7 +204,24 @@ public sealed class DiffusionSampler : IDisposable
             }
 
             steps.Run(step, cancellationToken);
-            onStep?.Invoke(new StepResult(step, Table.Count, executor));
+            if (onStep is not null && !batch.KeepSteps)
+            {
+                onStep(new StepResult(step, Table.Count, executor));
+            }
+            else if (onStep is not null)
+            {
+                if (step > 0)
+                {
+                    onStep(new StepResult(step - 1, Table.Count, executor, steps.Snapshots));
+                }
+
+                steps.Snapshots.Take();
+            }
+        }
+
+        if (onStep is not null && batch.KeepSteps)
+        {
+            onStep(new StepResult(Table.Count - 1, Table.Count, executor, steps.Snapshots));
         }
 
         return executor.Read("x_next");

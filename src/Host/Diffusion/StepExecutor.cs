@@ -7,6 +7,7 @@ namespace Kernels.Diffusion;
 public sealed class StepExecutor : IDisposable
 {
     private readonly StepGraphs _graphs;
+    private StepSnapshots? _snapshots;
 
     // The step that the tables begin with; negative before they are made.
     private int _first = -1;
@@ -39,6 +40,9 @@ public sealed class StepExecutor : IDisposable
 
     /// <summary>What is run before the loop, and again when the tables are used up; null if nothing is.</summary>
     public Executor? Conditioning { get; }
+
+    /// <summary>Copies of a step's results that are read while the next step runs.</summary>
+    public StepSnapshots Snapshots => _snapshots ??= new StepSnapshots(Step);
 
     /// <summary>Whether an input is there to be written.</summary>
     /// <param name="input">Its name.</param>
@@ -112,6 +116,7 @@ public sealed class StepExecutor : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _snapshots?.Dispose();
         Step.Dispose();
         Conditioning?.Dispose();
     }
@@ -127,5 +132,37 @@ public sealed class StepExecutor : IDisposable
         }
 
         return false;
+    }
+}
+
+/// <summary>Copies of the results of one step.</summary>
+public sealed class StepSnapshots : IDisposable
+{
+    /// <summary>Makes places for the copies.</summary>
+    /// <param name="step">The step.</param>
+    internal StepSnapshots(Executor step)
+    {
+        X = step.CreateSnapshot("x_next");
+        PredXstart = step.CreateSnapshot("pred_xstart");
+    }
+
+    /// <summary>x after the step.</summary>
+    public OutputSnapshot X { get; }
+
+    /// <summary>The prediction of x_0.</summary>
+    public OutputSnapshot PredXstart { get; }
+
+    /// <summary>Keeps the results of the step that was run last.</summary>
+    public void Take()
+    {
+        X.Take();
+        PredXstart.Take();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        X.Dispose();
+        PredXstart.Dispose();
     }
 }

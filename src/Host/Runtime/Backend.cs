@@ -97,6 +97,11 @@ public abstract class Executor : IDisposable
         TransferCore(from, destination, to);
     }
 
+    /// <summary>Makes a place for copies of an output that are read while later runs go on, so that looking at every step need not stall the loop.</summary>
+    /// <param name="output">The output's name.</param>
+    /// <exception cref="GraphException">There is no such output.</exception>
+    public virtual OutputSnapshot CreateSnapshot(string output) => new HostSnapshot(this, output);
+
     /// <summary>Runs the plan once.</summary>
     /// <param name="cancellationToken">Looked at before every launch; a cancelled run leaves the outputs undefined.</param>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>

@@ -37,6 +37,33 @@ public sealed class GpuBackendTests
         }
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_snapshot_keeps_a_run_while_later_ones_go_on(bool capture)
+    {
+        using GpuBackend backend = SmallPlan.Open(new GpuOptions { Capture = capture });
+        using Executor executor = backend.Compile(backend.Plan(SmallPlan.Graph()), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
+        using OutputSnapshot snapshot = executor.CreateSnapshot("y");
+        float[] kept = new float[256];
+        Assert.Throws<InvalidOperationException>(() => snapshot.Read(kept));
+        Assert.Throws<GraphException>(() => snapshot.Read(new float[255]));
+        float[]? before = null;
+        for (int run = 0; run < 3; run++)
+        {
+            executor.Write("x", [.. Enumerable.Repeat(run + 1f, 256)]);
+            executor.Run();
+            if (before is not null)
+            {
+                snapshot.Read(kept);
+                Assert.Equal(before, kept);
+            }
+
+            snapshot.Take();
+            before = executor.Read("y");
+        }
+    }
+
     [Fact]
     public void A_plan_of_one_image_is_the_first_of_many() => Assert.Equal(Run(1), Run(4)[..128]);
 

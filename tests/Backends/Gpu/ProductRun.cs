@@ -7,6 +7,9 @@ namespace Kernels.Tests.Backends.Gpu;
 /// <summary>An implicit product with random operands: launched as the naive or the tiled kernel of <c>convolution.cu</c>, and computed in float64 by loops of its own.</summary>
 internal sealed class ProductRun
 {
+    /// <summary>What every architecture from sm_80 on gives a block.</summary>
+    public const int SharedBytes = 99 << 10;
+
     private readonly ImplicitProduct _product;
     private readonly Precision _precision;
     private readonly int _resample;
@@ -61,11 +64,11 @@ internal sealed class ProductRun
     private int Elements => _product.Images * _product.Output.Height * _product.Output.Width * _product.Output.Channels;
 
     /// <summary>y of the naive kernel.</summary>
-    public float[] Naive(CountedRun run) => Launch(run, _product.Tile(_precision), naive: true).Y;
+    public float[] Naive(CountedRun run) => Launch(run, _product.Tile(_precision, SharedBytes), naive: true).Y;
 
     /// <summary>y, what was counted, and the partial statistics, of the tiled kernel.</summary>
     public (float[] Y, LaunchCounters Counters, float[] Partials) Tiled(CountedRun run, ConvolutionTile? tile = null) =>
-        Launch(run, tile ?? _product.Tile(_precision), naive: false);
+        Launch(run, tile ?? _product.Tile(_precision, SharedBytes), naive: false);
 
     /// <summary>y in float64.</summary>
     public double[] Expected()

@@ -130,8 +130,8 @@ internal static class Attention
             return Cut(p, rowTiles, p.T <= 256 ? 256 : 128, owned: 1, 64);
         }
 
-        /// <summary>The cut for the gradient; null if the head is too wide.</summary>
-        public static Tiles? Backward(Problem p) => Cut(p, 1, 128, owned: 2, 32);
+        /// <summary>The cut for the gradient; null if the head is too wide. With dk and dv in registers two blocks of 64 rows fill a multiprocessor as well as one of 128, and one image has more of them.</summary>
+        public static Tiles? Backward(Problem p) => Cut(p, 1, 64, owned: 2, 32);
 
         /// <summary>Grid, block and shared memory.</summary>
         /// <param name="p">The problem.</param>

@@ -7,36 +7,43 @@ internal static class Convolution
 {
     private const string File = "convolution.cu";
 
-    /// <summary>Lowers a convolution or its data gradient.</summary>
+    /// <summary>Lowers a convolution, one with a skip connection, or a data gradient.</summary>
     /// <param name="lowering">Where launches go.</param>
     /// <param name="node">The node.</param>
     public static void Lower(GpuLowering lowering, Node node)
     {
-        (Tensor x, Tensor weight, Tensor y) = (node.Inputs[0], node.Inputs[1], node.Output);
+        IReadOnlyList<Tensor> i = node.Inputs;
+        (int height, int width) = (i[1].Shape[2], i[1].Shape[3]);
         ImplicitProduct product = new()
         {
-            Images = x.Shape[0],
-            Input = (x.Shape[1], x.Shape[2], x.Shape[3]),
-            Output = (y.Shape[1], y.Shape[2], y.Shape[3]),
-            Window = (weight.Shape[2], weight.Shape[3]),
+            Images = i[0].Shape[0],
+            Input = (i[0].Shape[1], i[0].Shape[2], i[0].Shape[3]),
+            Output = (node.Output.Shape[1], node.Output.Shape[2], node.Output.Shape[3]),
+            Window = (height, width),
         };
         switch (node.Op)
         {
             case Ops.Convolution op:
-                Emit(
-                    lowering,
-                    node,
-                    product with { Stride = op.Stride, Padding = (op.Padding, op.Padding), Upsample = op.Upsample },
-                    op.Bias ? node.Inputs[2] : null,
-                    op.Residual ? node.Inputs[op.ResidualInput] : null);
+            {
+                Tensor? second = op.TwoInputs ? i[op.SecondInput] : null;
+                product = product with { Stride = op.Stride, Padding = (op.Padding, op.Padding), Upsample = op.Upsample, SecondChannels = second?.Shape[3] ?? 0 };
+                Emit(lowering, node, product, new Operands
+                {
+                    Second = second,
+                    Bias = op.Bias ? i[2] : null,
+                    Residual = op.Residual ? i[op.ResidualInput] : null,
+                    ResidualResampling = op.ResidualResampling,
+                });
+                break;
+            }
+
+            case ConvolutionSkip op:
+                product = product with { Padding = (op.Padding, op.Padding), Skip = (i[3].Shape[3], op.TwoInputs ? i[6].Shape[3] : 0) };
+                Emit(lowering, node, product, new Operands { Bias = i[2], Skip = i[3], SkipWeight = i[4], SkipBias = i[5], SkipSecond = op.TwoInputs ? i[6] : null });
                 break;
             case ConvolutionGradient op:
-                Emit(
-                    lowering,
-                    node,
-                    product with { Spread = op.Stride, Padding = (weight.Shape[2] - 1 - op.Padding, weight.Shape[3] - 1 - op.Padding), Turned = true },
-                    bias: null,
-                    op.Residual ? node.Inputs[2] : null);
+                product = product with { Spread = op.Stride, Padding = (height - 1 - op.Padding, width - 1 - op.Padding), Turned = true };
+                Emit(lowering, node, product, new Operands { Residual = op.Residual ? i[2] : null });
                 break;
             default:
                 throw new GraphException($"{node.Op.Name} is no convolution");
@@ -47,36 +54,71 @@ internal static class Convolution
     /// <param name="lowering">Where launches go.</param>
     /// <param name="node">The node: input 0 is x, input 1 the weight.</param>
     /// <param name="product">Its extents.</param>
-    /// <param name="bias">Added per channel, or null.</param>
-    /// <param name="residual">Added per element, or null.</param>
-    public static void Emit(GpuLowering lowering, Node node, ImplicitProduct product, Tensor? bias, Tensor? residual)
+    /// <param name="operands">What else it reads.</param>
+    public static void Emit(GpuLowering lowering, Node node, ImplicitProduct product, Operands operands)
     {
         (Tensor x, Tensor weight, Tensor y) = (node.Inputs[0], node.Inputs[1], node.Output);
-        if (weight.Kind != TensorKind.Weight)
+        foreach (Tensor repacked in new[] { weight, operands.SkipWeight }.OfType<Tensor>())
         {
-            throw new GraphException($"{node.Op.Name} '{node.Name}': the GPU backend repacks weights once, so '{weight.Name}' must be a weight, not an activation");
+            if (repacked.Kind != TensorKind.Weight)
+            {
+                throw new GraphException($"{node.Op.Name} '{node.Name}': the GPU backend repacks weights once, so '{repacked.Name}' must be a weight, not an activation");
+            }
         }
 
         Precision precision = lowering.Precision;
-        ConvolutionTile tile = product.Tile(precision);
+        ConvolutionTile tile = product.Tile(precision, lowering.MaximumSharedBytes);
 
         // With statistics tiles keep to one image each.
         bool statistics = !product.Turned && lowering.Statistics.AreWanted(y);
         List<(string, object)> constants =
         [
-            ("X", x.DType), ("Y", y.DType), ("R", residual?.DType ?? y.DType), .. product.Constants(precision, tile),
-            ("BIAS", bias is not null), ("RESIDUAL", residual is not null), ("STATISTICS", statistics),
+            ("X", x.DType), ("X2", Type(operands.Second)), ("S1", Type(operands.Skip)), ("S2", Type(operands.SkipSecond)), ("Y", y.DType), ("R", operands.Residual?.DType ?? y.DType),
+            .. product.Constants(precision, tile),
+            ("BIAS", operands.Bias is not null), ("RESIDUAL", operands.Residual is not null), ("RESAMPLE", (int)operands.ResidualResampling), ("STATISTICS", statistics),
         ];
-        ulong packed = lowering.Packed(weight, product.LayoutName(precision), values => product.Pack(values, [], precision));
+        string layout = product.LayoutName(precision) + (operands.SkipWeight is null ? "" : $" + {operands.SkipWeight.Name}");
+        ulong packed = lowering.Packed(
+            weight, layout, values => product.Pack(values, operands.SkipWeight is null ? [] : lowering.Values(operands.SkipWeight), precision));
         lowering.Emit(
             new KernelSpec(File, "convolution", constants),
             product.Geometry(tile, perImage: statistics),
             lowering.Arguments()
-                .Add(lowering.Address(x)).Add(0UL).Add(0UL).Add(0UL).Add(packed)
-                .Add(bias is null ? 0UL : lowering.Address(bias)).Add(0UL)
-                .Add(residual is null ? 0UL : lowering.Address(residual))
-                .Add(lowering.Address(y))
+                .Add(lowering.Address(x)).Add(Address(operands.Second)).Add(Address(operands.Skip)).Add(Address(operands.SkipSecond))
+                .Add(packed).Add(Address(operands.Bias)).Add(Address(operands.SkipBias)).Add(Address(operands.Residual)).Add(lowering.Address(y))
                 .Add(statistics ? lowering.Statistics.Add(node, y, tile.Pixels) : 0UL)
                 .Add(product.Images));
+
+        DType Type(Tensor? tensor) => tensor?.DType ?? x.DType;
+
+        ulong Address(Tensor? tensor) => tensor is null ? 0 : lowering.Address(tensor);
+    }
+
+    /// <summary>What a product reads beside x and its weight.</summary>
+    internal readonly record struct Operands
+    {
+        /// <summary>The tensor whose channels follow those of x.</summary>
+        public Tensor? Second { get; init; }
+
+        /// <summary>Added per channel.</summary>
+        public Tensor? Bias { get; init; }
+
+        /// <summary>Added per element.</summary>
+        public Tensor? Residual { get; init; }
+
+        /// <summary>How the residual is brought to the output's resolution; its values are those of <c>RESAMPLE</c>.</summary>
+        public Resampling ResidualResampling { get; init; }
+
+        /// <summary>What the skip connection reads.</summary>
+        public Tensor? Skip { get; init; }
+
+        /// <summary>The tensor whose channels follow those of <see cref="Skip"/>.</summary>
+        public Tensor? SkipSecond { get; init; }
+
+        /// <summary>The skip connection's weight.</summary>
+        public Tensor? SkipWeight { get; init; }
+
+        /// <summary>The skip connection's bias.</summary>
+        public Tensor? SkipBias { get; init; }
     }
 }

@@ -43,23 +43,27 @@ internal readonly record struct ConvolutionTile(int Pixels, int Channels, int Ro
     ];
 
     /// <summary>
-    /// Chooses by one image's output, never by the batch: of the tiles that waste least, the largest of which one image still makes <paramref name="blocksWanted"/> blocks.
+    /// Chooses by one image's output, never by the batch: the tile that computes least beyond the output, moves least for what it computes, and of which one image makes enough blocks.
     /// </summary>
-    /// <param name="tiles">The tiles there are, largest first.</param>
+    /// <param name="tiles">The tiles there are.</param>
     /// <param name="pixels">Output pixels of one image.</param>
     /// <param name="channels">Output channels.</param>
-    /// <param name="blocksWanted">Blocks that keep a device busy.</param>
-    public static ConvolutionTile Choose(IReadOnlyList<ConvolutionTile> tiles, int pixels, int channels, int blocksWanted = 64)
+    /// <param name="sharedBytes">Shared memory that a block may have.</param>
+    public static ConvolutionTile Choose(IReadOnlyList<ConvolutionTile> tiles, int pixels, int channels, int sharedBytes)
     {
-        return tiles.MinBy(Price);
+        // Half of the multiprocessors of a large device: one image should not starve it, and several should not pay for small tiles.
+        const double BlocksWanted = 64;
 
-        // Time in units of a multiply-add: what is computed, waste included, at the pace of blocks that are too few; a small tile moves more bytes for its products.
+        // A product of BM by BN reads BM + BN operands per step for BM·BN multiply-adds: this many multiply-adds cost as much as an operand's way through shared memory.
+        const double OperandCost = 24;
+        return tiles.Where(t => t.SharedBytes <= sharedBytes).MinBy(Price);
+
         double Price(ConvolutionTile t)
         {
             double across = Math.Ceiling((double)pixels / t.Pixels), along = Math.Ceiling((double)channels / t.Channels);
             double computed = across * t.Pixels * along * t.Channels;
-            double traffic = 1 + (24.0 / t.Pixels) + (24.0 / t.Channels);
-            return computed * traffic * Math.Max(1, blocksWanted / (across * along));
+            double traffic = 1 + (OperandCost / t.Pixels) + (OperandCost / t.Channels);
+            return computed * traffic * Math.Max(1, BlocksWanted / (across * along));
         }
     }
 }

@@ -161,6 +161,30 @@ public sealed unsafe partial class CudaDriver : Driver
     }
 
     /// <inheritdoc/>
+    public override nint AllocateHost(long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
+        Enter();
+        void* address = null;
+        Check(cuda.MemAllocHost(&address, (nuint)bytes), "cuMemAllocHost");
+        return (nint)address;
+    }
+
+    /// <inheritdoc/>
+    public override void FreeHost(nint address)
+    {
+        Enter();
+        Check(cuda.MemFreeHost((void*)address), "cuMemFreeHost");
+    }
+
+    /// <inheritdoc/>
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream)
+    {
+        Enter();
+        Check(cuda.MemcpyDtoHAsync((void*)destination, source, checked((nuint)bytes), Handle(stream)), "cuMemcpyDtoHAsync");
+    }
+
+    /// <inheritdoc/>
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
     {
         Enter();

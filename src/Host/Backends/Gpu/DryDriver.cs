@@ -37,6 +37,14 @@ internal sealed class DryDriver(string architecture, int multiprocessors) : Driv
 
     public override void CopyToHost(Span<byte> destination, ulong source, DriverStream? stream = null) => throw new DeviceException(Nothing);
 
+    public override nint AllocateHost(long bytes) => throw new DeviceException(Nothing);
+
+    public override void FreeHost(nint address)
+    {
+    }
+
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream) => throw new DeviceException(Nothing);
+
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
     {
     }

@@ -62,6 +62,12 @@ internal sealed class GpuExecutor : Executor
     /// <summary>The arena, for tests that poison it.</summary>
     internal DeviceBuffer Arena => _arena;
 
+    public override OutputSnapshot CreateSnapshot(string output)
+    {
+        Tensor tensor = Plan.Graph.Output(output);
+        return new DeviceSnapshot(_driver, _gate, _stream, tensor, Address(tensor));
+    }
+
     public override void Run(CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();

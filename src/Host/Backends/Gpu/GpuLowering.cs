@@ -50,7 +50,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case Concat or Slice or Pad:
                 StridedCopy.Lower(this, node);
                 break;
-            case Ops.Convolution or ConvolutionGradient:
+            case Ops.Convolution or ConvolutionSkip or ConvolutionGradient:
                 Convolution.Lower(this, node);
                 break;
             case Ops.Linear or LinearGradient:

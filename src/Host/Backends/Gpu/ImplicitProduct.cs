@@ -43,10 +43,12 @@ internal sealed record ImplicitProduct
 
     /// <summary>The tile for this product, by one image's extents.</summary>
     /// <param name="precision">What is multiplied.</param>
-    public ConvolutionTile Tile(Precision precision) => ConvolutionTile.Choose(
+    /// <param name="sharedBytes">Shared memory that a block may have.</param>
+    public ConvolutionTile Tile(Precision precision, int sharedBytes) => ConvolutionTile.Choose(
         precision == Precision.Fp32 ? ConvolutionTile.OrdinaryCores : ConvolutionTile.TensorCores,
         ((Output.Height + Spread - 1) / Spread) * ((Output.Width + Spread - 1) / Spread),
-        Output.Channels);
+        Output.Channels,
+        sharedBytes);
 
     /// <summary>The constants of the kernel but for the types of its operands and what is added.</summary>
     /// <param name="precision">What is multiplied.</param>

@@ -32,7 +32,7 @@ internal static class Linear
 
         int pixels = x.Elements / x[0] / x[-1];
         ImplicitProduct product = new() { Images = x[0], Input = (pixels, 1, x[-1]), Output = (pixels, 1, y[-1]), Turned = turned };
-        Convolution.Emit(lowering, node, product, bias, residual);
+        Convolution.Emit(lowering, node, product, new Convolution.Operands { Bias = bias, Residual = residual });
     }
 
     private static void EmitRows(GpuLowering lowering, Node node, bool turned, Tensor? bias, Tensor? residual)
