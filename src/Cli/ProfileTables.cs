@@ -74,13 +74,13 @@ internal static class ProfileTables
 
     private static void Fusions(IAnsiConsole console, StepProfile profile)
     {
-        Table table = NewTable(["without", ">applied", ">launches", ">more", ">bytes", ">more", ">arena, bytes", ">ms", ">more"]);
+        Table table = NewTable(["without", ">applied", ">launches", ">more", ">bytes", ">more", ">arena, bytes", ">ms", ">with it", ">more"]);
         foreach (FusionPrice f in profile.Fusions)
         {
             string[] row =
             [
                 f.Name, Whole(f.Applied), Whole(f.Launches), Whole(f.Launches - profile.Totals.Launches), Whole(f.Bytes), Whole(f.Bytes - profile.Totals.GraphBytes), Whole(f.ArenaBytes),
-                Number(f.Ms), Number(f.Ms - profile.Totals.WholeMs),
+                Number(f.Ms), Number(f.WithMs), Number(f.Ms - f.WithMs),
             ];
             table.AddRow([.. row.Select(c => new Text(c))]);
         }

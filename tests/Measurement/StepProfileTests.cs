@@ -2,9 +2,13 @@ using System.Globalization;
 using System.Text.Json;
 using System.Xml.Linq;
 using Kernels.Backends.Cpu;
+using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
+using Kernels.Emulation;
+using Kernels.Emulation.Checking;
 using Kernels.Measurement;
 using Kernels.Tests.Cli;
+using Kernels.Tests.PtxEmulator;
 using Xunit;
 
 namespace Kernels.Tests.Measurement;
@@ -32,7 +36,7 @@ public sealed class StepProfileTests
         Assert.All(Profile.Ledger, l => Assert.Equal((launches[l.Index].Name, launches[l.Index].Cost.Bytes, launches[l.Index].Cost.Flops), (l.Name, l.Bytes, l.Flops)));
         Assert.Equal((step.Cost.Bytes, step.Cost.Flops), (Profile.Totals.Bytes, Profile.Totals.Flops));
         Assert.Equal((Profile.Totals.GraphBytes, Profile.Totals.GraphFlops), (Profile.Totals.Bytes, Profile.Totals.Flops));
-        Assert.Equal(Profile.Ledger.Sum(l => l.Ms!.Value), Profile.Totals.Ms!.Value, 9);
+        Assert.Equal(Profile.Ledger.Sum(l => l.Ms!.Value), Profile.Totals.Ms!.Value, 1e-9);
         Assert.Equal(StepParts.All.Order(), Profile.Ledger.Select(l => l.Part).Distinct().Order());
     }
 
@@ -43,8 +47,8 @@ public sealed class StepProfileTests
         foreach (LedgerLine line in Profile.Ledger)
         {
             double memory = line.Bytes / (roofline.CopyGBPerSecond * 1e6), arithmetic = line.Flops / (roofline.Tflops * 1e9);
-            Assert.Equal(Math.Max(memory, arithmetic), line.LimitMs!.Value, 12);
-            Assert.Equal(line.Ms!.Value - line.LimitMs.Value, line.GapMs!.Value, 12);
+            Assert.Equal(Math.Max(memory, arithmetic), line.LimitMs!.Value, 1e-12);
+            Assert.Equal(line.Ms!.Value - line.LimitMs.Value, line.GapMs!.Value, 1e-12);
             Assert.Equal(arithmetic > memory ? "arithmetic" : "memory", line.Bound);
         }
 
@@ -62,6 +66,36 @@ public sealed class StepProfileTests
         Assert.Equal(Profile.Fusions.Max(f => f.Launches), all.Launches);
     }
 
+    // In half precision, so that the emulator has less to do.
+    [Fact]
+    public void On_the_emulator_traffic_takes_the_place_of_time()
+    {
+        Cuda.Require();
+        EmulatorDriver driver = new(new EmulatorOptions { Checks = Checks.None, Counters = true });
+        GpuBackend backend = new(driver, new GpuOptions { Precision = Precision.Fp16 });
+        int kernels = 0;
+        using MeasuredDevice device = new(backend, "emulator", () =>
+        {
+            kernels++;
+            LaunchCounters last = driver.LastCounters!;
+            return new KernelCounters { Instructions = last.ThreadInstructions, Sectors = last.GlobalReadSectors + last.GlobalWrittenSectors };
+        });
+        using ModelPair pair = ModelPair.OfPreset("shapes32");
+        StepProfile profile = StepProfiler.Run(device, pair, new ProfileOptions { DisabledFusions = ["conv_bias"] }, cancellationToken: TestContext.Current.CancellationToken);
+        Assert.Equal(kernels, profile.Ledger.Sum(l => l.Kernels!.Count));
+        Assert.Equal(profile.Totals.Bytes, profile.Totals.GraphBytes);
+        Assert.Equal(profile.Ledger.Sum(l => l.Counters!.Instructions), profile.Totals.Counters!.Instructions);
+        Assert.All(profile.Ledger, l => Assert.Equal((32 * l.Counters!.Sectors) - l.Bytes, l.GapBytes));
+        Assert.Equal(profile.Ledger.Select(l => l.GapBytes).OrderDescending(), profile.Ledger.Select(l => l.GapBytes));
+        Assert.DoesNotContain(profile.Fusions, f => f.Name == "conv_bias");
+        Assert.Null(profile.Totals.WholeMs);
+        Assert.Throws<ConfigurationException>(() => ChromeTrace.Save(profile, "trace.json"));
+        XElement page = XDocument.Parse(ProfilePage.Render(profile)).Root!;
+        Assert.Equal(profile.Ledger.Select(l => (double)l.GapBytes!.Value), Rows(page, "ledger").Select(r => Number(r[11])));
+        Assert.Equal(profile.Ledger.Select(l => (double)l.Counters!.BytesMoved), Rows(page, "ledger").Select(r => Number(r[9])));
+        Assert.DoesNotContain(page.Descendants(), e => e.Attribute("id")?.Value == "roofline");
+    }
+
     [Fact]
     public void The_trace_holds_the_launches_end_to_end()
     {
@@ -74,13 +108,13 @@ public sealed class StepProfileTests
         double end = 0;
         for (int i = 0; i < events.Length; i++)
         {
-            Assert.Equal(end, events[i].GetProperty("ts").GetDouble(), 6);
-            Assert.Equal(lines[i].Ms!.Value * 1000, events[i].GetProperty("dur").GetDouble(), 9);
+            Assert.Equal(end, events[i].GetProperty("ts").GetDouble(), 1e-6);
+            Assert.Equal(lines[i].Ms!.Value * 1000, events[i].GetProperty("dur").GetDouble(), 1e-9);
             Assert.Equal(StepParts.All.ToList().IndexOf(lines[i].Part), events[i].GetProperty("tid").GetInt32());
             end += events[i].GetProperty("dur").GetDouble();
         }
 
-        Assert.Equal(Profile.Totals.Ms!.Value * 1000, end, 6);
+        Assert.Equal(Profile.Totals.Ms!.Value * 1000, end, 1e-6);
     }
 
     [Fact]
@@ -110,6 +144,7 @@ public sealed class StepProfileTests
             Assert.Equal(fusion.GetProperty("name").GetString(), row[0].Value);
             Assert.Equal(new[] { "applied", "launches", "bytes", "arena_bytes" }.Select(n => fusion.GetProperty(n).GetDouble()), new[] { 2, 3, 5, 7 }.Select(c => Number(row[c])));
             Assert.Equal(fusion.GetProperty("launches").GetDouble() - json.GetProperty("totals").GetProperty("launches").GetDouble(), Number(row[4]));
+            Assert.Null(row[9].Attribute("data-value"));
             Assert.Null(row[8].Attribute("data-value"));
         }
 
@@ -156,8 +191,8 @@ public sealed class StepProfileTests
         foreach (XElement point in points)
         {
             LedgerLine line = lines[int.Parse(point.Attribute("data-index")!.Value, CultureInfo.InvariantCulture)];
-            Assert.Equal((double)line.Flops / line.Bytes, Value(point, "data-intensity"), 9);
-            Assert.Equal(line.Flops / line.Ms!.Value / 1e6, Value(point, "data-gflops"), 6);
+            Assert.Equal((double)line.Flops / line.Bytes, Value(point, "data-intensity"), 1e-9);
+            Assert.Equal(line.Flops / line.Ms!.Value / 1e6, Value(point, "data-gflops"), 1e-6);
 
             // Upwards is faster: a launch within its limit lies on or under the roof.
             if (line.Ms > line.LimitMs * 1.01 && Value(point, "cx") >= roof[2])

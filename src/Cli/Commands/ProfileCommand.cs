@@ -25,7 +25,7 @@ internal static class ProfileCommand
         Option<string> by = new("--by") { Description = "How the table groups launches: launch, op or shape. Files always have every launch.", DefaultValueFactory = _ => "launch" };
         by.AcceptOnlyFromAmong(s_groupings);
         Option<int> top = new("--top") { Description = "Lines of the table, those of which most could be gained; 0 for all.", DefaultValueFactory = _ => 30 };
-        Option<bool> price = new("--price") { Description = "Also time the step without each fusion." };
+        Option<bool> price = new("--price") { Description = "Also time the step without each fusion, in turns with the step as it is." };
         Option<string?> trace = new("--trace") { Description = "Also write the launches as a Chrome trace, which Perfetto opens.", HelpName = "file" };
         Option<string?> html = new("--html") { Description = "Also write a page with roofline, ledger, graphs and the worth of each fusion.", HelpName = "file" };
         MeasureOptions options = new();

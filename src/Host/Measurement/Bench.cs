@@ -169,7 +169,7 @@ public sealed class Bench : IDisposable
                 cancellationToken.ThrowIfCancellationRequested();
                 BenchRow row = new()
                 {
-                    Model = model.Name, Batch = batch, Precision = _device.PrecisionName, Part = "op", Op = use.Node.Op.ToString(), Shapes = use.Shapes, Uses = use.Uses,
+                    Model = model.Name, Batch = batch, Precision = _device.PrecisionName, Part = "op", Op = use.Op, Shapes = use.Shapes, Uses = use.Uses,
                 };
                 _options.Progress($"{row.Op} {row.Shapes}");
                 Try(row, () => [MeasureOp(model, use, row, table, cancellationToken)]);

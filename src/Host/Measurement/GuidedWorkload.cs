@@ -7,7 +7,6 @@ namespace Kernels.Measurement;
 /// <summary>One guided DDPM step of a pair of models on a backend, with inputs that a formula makes: the same work in every run.</summary>
 public sealed class GuidedWorkload : IDisposable
 {
-    private readonly Backend _backend;
     private readonly StepTable _table;
     private readonly StepExecutor _executor;
     private readonly float[] _x;
@@ -24,7 +23,6 @@ public sealed class GuidedWorkload : IDisposable
     {
         ArgumentNullException.ThrowIfNull(backend);
         ArgumentNullException.ThrowIfNull(model);
-        _backend = backend;
         Model = model;
         Batch = batch;
         _table = model.CreateTable();
@@ -82,9 +80,8 @@ public sealed class GuidedWorkload : IDisposable
     /// <returns>Milliseconds.</returns>
     public double Time(CancellationToken cancellationToken = default)
     {
-        Reset();
-        _executor.Prepare(Step, cancellationToken);
-        (_backend as Backends.Gpu.GpuBackend)?.EvictCache();
+        Prepare(cancellationToken);
+        MeasuredDevice.EvictCache(Executor);
         return _executor.Step.Time(cancellationToken);
     }
 

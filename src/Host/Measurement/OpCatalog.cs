@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Models;
@@ -8,8 +9,11 @@ namespace Kernels.Measurement;
 /// <summary>An op with the shapes of its operands, as a model launches it.</summary>
 /// <param name="Node">The first node of the kind, with storage types as planned for binary32.</param>
 /// <param name="Uses">How many launches of a step are alike.</param>
-public sealed record OpUse(Node Node, int Uses)
+public sealed partial record OpUse(Node Node, int Uses)
 {
+    /// <summary>The op with the attributes that are not at rest.</summary>
+    public string Op => TextOf(Node.Op);
+
     /// <summary>The shapes: inputs without weights, then weights, then outputs.</summary>
     public string Shapes => ShapesOf(Node);
 
@@ -21,6 +25,24 @@ public sealed record OpUse(Node Node, int Uses)
         IEnumerable<string> inputs = node.Inputs.Select(t => $"{(t.Kind == TensorKind.Weight ? "w" : "")}{Short(t.Shape)}");
         return $"{string.Join(' ', inputs)} -> {string.Join(' ', node.Outputs.Select(t => Short(t.Shape)))}";
     }
+
+    /// <summary>An op as tables show it: without the attributes that are false or none.</summary>
+    /// <param name="op">The op.</param>
+    public static string TextOf(Op op)
+    {
+        ArgumentNullException.ThrowIfNull(op);
+        return Empty().Replace(Last().Replace(AtRest().Replace(op.ToString(), ""), " }"), "");
+    }
+
+    [GeneratedRegex(@"\b\w+ = (False|None)(, )?")]
+    private static partial Regex AtRest();
+
+    // What is left of a list that has lost its last members, or all of them.
+    [GeneratedRegex(@",\s+\}")]
+    private static partial Regex Last();
+
+    [GeneratedRegex(@"\s*\{\s*\}")]
+    private static partial Regex Empty();
 
     private static string Short(Shape shape) => shape.ToString().Replace(" ", "", StringComparison.Ordinal);
 }
@@ -83,7 +105,7 @@ internal sealed class OpWorkload : IDisposable
     /// <returns>Milliseconds.</returns>
     public double Time()
     {
-        _device.EvictCache();
+        MeasuredDevice.EvictCache(_executor);
         return _executor.TimeLaunch(_launch);
     }
 

@@ -133,11 +133,11 @@ public static class ProfilePage
 
     private static XElement[] Fusions(StepProfile profile)
     {
-        string[] columns = ["rewrite", "does", ">applied", ">launches without", ">more", ">bytes without", ">more", ">arena without", ">ms without", ">more"];
+        string[] columns = ["rewrite", "does", ">applied", ">launches without", ">more", ">bytes without", ">more", ">arena without", ">ms without", ">ms with", ">more"];
         IEnumerable<XElement[]> rows = profile.Fusions.Select(f => new XElement[]
         {
             Cell(f.Name), Cell(f.Description), Number(f.Applied), Number(f.Launches), Number(f.Launches - profile.Totals.Launches), Number(f.Bytes),
-            Number(f.Bytes - profile.Totals.GraphBytes), Number(f.ArenaBytes), Number(f.Ms), Number(f.Ms - profile.Totals.WholeMs),
+            Number(f.Bytes - profile.Totals.GraphBytes), Number(f.ArenaBytes), Number(f.Ms), Number(f.WithMs), Number(f.Ms - f.WithMs),
         });
         return [new XElement("h2", "What each fusion is worth"), Table("fusions", columns, rows)];
     }

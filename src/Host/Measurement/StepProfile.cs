@@ -85,7 +85,8 @@ public sealed record LedgerTotals
 /// <param name="Bytes">Least bytes of the step without it.</param>
 /// <param name="ArenaBytes">Memory for activations without it.</param>
 /// <param name="Ms">Median time of the step without it, if it was measured.</param>
-public sealed record FusionPrice(string Name, string Description, int Applied, int Launches, long Bytes, long ArenaBytes, double? Ms);
+/// <param name="WithMs">Median time of the step with it, measured in turns with the other.</param>
+public sealed record FusionPrice(string Name, string Description, int Applied, int Launches, long Bytes, long ArenaBytes, double? Ms, double? WithMs);
 
 /// <summary>What <c>kernels profile</c> found out about one guided step.</summary>
 public sealed record StepProfile

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Files;
+using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Measurement;
@@ -70,8 +71,8 @@ public static class StepProfiler
             ArenaBytes = plan.Memory.ArenaBytes,
             Totals = Totals(lines, plan, whole),
             Ledger = [.. lines.OrderByDescending(l => l.GapMs ?? l.GapBytes ?? 0).ThenBy(l => l.Index)],
-            Fusions = Price(device, model, workload.Unfused, workload.Graphs, options, cancellationToken),
-            Unfused = Lines(workload.Unfused),
+            Fusions = Price(device, model, workload, options, cancellationToken),
+            Unfused = Lines(Fusion.Apply(workload.Unfused, ["all"]).Graph),
             Fused = Lines(plan.Graph),
         };
     }
@@ -121,7 +122,7 @@ public static class StepProfiler
     {
         Index = launch.Index,
         Name = launch.Node.Name,
-        Op = launch.Node.Op.ToString(),
+        Op = OpUse.TextOf(launch.Node.Op),
         Kernels = kernels is null ? null : [.. kernels.Select(k => k.Kernel.Entry)],
         Part = StepParts.Of(launch.Node),
         Shapes = OpUse.ShapesOf(launch.Node),
@@ -147,7 +148,7 @@ public static class StepProfiler
     }
 
     private static List<FusionPrice> Price(
-        MeasuredDevice device, ModelPair model, Graph unfused, StepGraphs graphs, ProfileOptions options, CancellationToken cancellationToken)
+        MeasuredDevice device, ModelPair model, GuidedWorkload workload, ProfileOptions options, CancellationToken cancellationToken)
     {
         List<FusionPrice> prices = [];
         foreach ((string name, string description) in Rewrites.All.Append((Name: "all", Description: "Every rewrite at once")))
@@ -159,21 +160,21 @@ public static class StepProfiler
             }
 
             string[] disabled = [.. options.DisabledFusions, name];
-            Plan plan = device.Backend.Plan(Rewrites.Apply(unfused, disabled).Step);
-            double? ms = null;
+            Plan plan = device.Backend.Plan(Rewrites.Apply(workload.Unfused, disabled).Step);
+            (Timing With, Timing Without)? times = null;
             if (options.Price && !device.CountsOnly)
             {
                 options.Progress($"without {name}");
-                using GuidedWorkload workload = new(device.Backend, model, options.Batch, disabled);
-                ms = new RepeatRule(options.TimeLimit).Measure(() => workload.Time(cancellationToken), cancellationToken).MedianMs;
+                using GuidedWorkload without = new(device.Backend, model, options.Batch, disabled);
+                times = new RepeatRule(options.TimeLimit).MeasureInTurns(() => workload.Time(cancellationToken), () => without.Time(cancellationToken), cancellationToken);
             }
 
-            int applied = name == "all" ? graphs.Applied.Values.Sum() : graphs.Applied[name];
-            prices.Add(new FusionPrice(name, description, applied, plan.Launches.Count, plan.Graph.Cost.Bytes, plan.Memory.ArenaBytes, ms));
+            int applied = name == "all" ? workload.Graphs.Applied.Values.Sum() : workload.Graphs.Applied[name];
+            prices.Add(new FusionPrice(name, description, applied, plan.Launches.Count, plan.Graph.Cost.Bytes, plan.Memory.ArenaBytes, times?.Without.MedianMs, times?.With.MedianMs));
         }
 
         return prices;
     }
 
-    private static IReadOnlyList<string> Lines(Graph graph) => [.. graph.Nodes.Where(n => !n.Op.IsView).Select(n => $"{n.Name}: {n.Op} {OpUse.ShapesOf(n)}")];
+    private static IReadOnlyList<string> Lines(Graph graph) => [.. graph.Nodes.Where(n => !n.Op.IsView).Select(n => $"{n.Name}: {OpUse.TextOf(n.Op)} {OpUse.ShapesOf(n)}")];
 }

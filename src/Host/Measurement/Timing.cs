@@ -50,7 +50,29 @@ public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int Le
             cancellationToken.ThrowIfCancellationRequested();
             times.Add(measure());
         }
-        while (times.Count < LeastRepeats || (times.Count < MostRepeats && watch.Elapsed < TimeLimit && Statistics.Spread([.. times]) > Spread));
+        while (GoesOn(times, watch));
         return Timing.Of([.. times]);
     }
+
+    /// <summary>Measures two things in turns, so that whatever else the machine does hits both.</summary>
+    /// <param name="first">Runs the one and returns how long it took in milliseconds.</param>
+    /// <param name="second">Runs the other.</param>
+    /// <param name="cancellationToken">Looked at before every run.</param>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public (Timing First, Timing Second) MeasureInTurns(Func<double> first, Func<double> second, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(second);
+        List<double> others = [];
+        Timing one = Measure(
+            () =>
+            {
+                others.Add(second());
+                return first();
+            },
+            cancellationToken);
+        return (one, Timing.Of([.. others.Skip(WarmUps)]));
+    }
+
+    private bool GoesOn(List<double> times, Stopwatch watch) =>
+        times.Count < LeastRepeats || (times.Count < MostRepeats && watch.Elapsed < TimeLimit && Statistics.Spread([.. times]) > Spread);
 }
