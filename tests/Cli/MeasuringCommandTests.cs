@@ -117,6 +117,7 @@ public sealed class MeasuringCommandTests : IDisposable
     [InlineData(ExitCode.Usage, "--precision fp32,fp8: 'fp8' is not fp32", "bench", "--precision", "fp32,fp8")]
     [InlineData(ExitCode.Usage, "--precision 3: '3' is not fp32", "bench", "--precision", "3")]
     [InlineData(ExitCode.Usage, "the CPU computes in fp32", "bench", "--device", "cpu", "--precision", "fp16")]
+    [InlineData(ExitCode.Usage, "--precision bf16 needs a GPU", "bench", "--device", "cpu", "--precision", "fp32,bf16")]
     [InlineData(ExitCode.Usage, "--time-limit is 0", "bench", "--time-limit", "0")]
     [InlineData(ExitCode.Usage, "there is no fusion 'everything'", "profile", "--device", "cpu", "--disable-fusion", "everything", "--time-limit", "0.001")]
     [InlineData(ExitCode.Usage, "a profile is of one step", "profile", "--batch", "1,2")]

@@ -73,6 +73,12 @@ internal static class BenchCommand
     private static int Measure(
         CliConsole console, MeasureOptions options, ParseResult parsed, BenchOptions what, IReadOnlyList<Precision> precisions, IReadOnlyList<ModelPair> models, CancellationToken cancellationToken)
     {
+        // What no device can do is said before anything is measured.
+        foreach (Precision precision in precisions.Skip(1))
+        {
+            options.Device.OpenMeasured(parsed, precision).Dispose();
+        }
+
         List<BenchRow> rows = [];
         List<Roofline> rooflines = [];
         ReportHeader? header = null;

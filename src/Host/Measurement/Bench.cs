@@ -221,11 +221,7 @@ public sealed class Bench : IDisposable
         {
             _rows.AddRange(measure());
         }
-        catch (DeviceException e)
-        {
-            _rows.Add(row with { Error = e.Message });
-        }
-        catch (GraphException e)
+        catch (KernelsException e) when (e is not (ConfigurationException or InvalidFileException))
         {
             _rows.Add(row with { Error = e.Message });
         }
