@@ -3,11 +3,12 @@
 //   P = exp(q k^T * s - lse)     D = rowsum(dout * out)     dS = P * (dout v^T - D)        s = HS^-1/2
 //   dq = s dS k                  dk = s dS^T q              dv = P^T dout
 //
-// Inputs and outputs: dout, out [N][T][C] of DOUT and OUT; qkv [N][T][3C] of QKV; lse [N][HEADS][T] of LSE; dqkv [N][T][3C] of DQKV in qkv's order of channels;
-// D [N][HEADS][T], binary32, from the first kernel to the second.
-// Threads: two kernels, each a block per BM rows of one head, a warp MT * 16 of them, so that every sum has one owner and needs no atomics.
-//   attention_backward_q     rows are queries: keys and values pass by in blocks of BN, dq stays in accumulators
-//   attention_backward_kv    rows are keys: queries and dout pass by, S^T and dP^T are computed instead, so that P^T and dS^T are left operands as they lie; dk and dv stay
+// Inputs and outputs: dout, out [N][T][C] of DOUT and OUT; qkv [N][T][3C] of QKV; lse [N][HEADS][T] of LSE; dqkv [N][T][3C] of DQKV in qkv's order of channels.
+// Threads: one launch of two kinds of block, each with BM rows of one head, a warp MT * 16 of them, so that every sum has one owner and needs no atomics.
+//   keys       the first half of the grid's x: queries and dout pass by in blocks of BN, S^T and dP^T are computed, so that P^T and dS^T are left operands as they lie; dk and dv stay
+//              in accumulators
+//   queries    the second half: keys and values pass by, dq stays
+// Both compute D from dout and out, the keys once per block: less than a further launch would cost.
 // Least bytes: N * T * (6C of qkv and dqkv, 2C of dout and out, HEADS of lse), each times its size. Operations: 10 * N * T * T * C for five products; seven are computed, S and dP
 // twice, since dq summed over blocks of keys would cross blocks.
 // Source: the gradient that autograd derives from QKVAttention of guided-diffusion.
@@ -72,15 +73,14 @@ __device__ __forceinline__ float row_dot(const DOUT* a, const OUT* b)
     return quad_sum(sum);
 }
 
-extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_q(
-    const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const OUT* __restrict__ out, const LSE* __restrict__ lse, DQKV* __restrict__ dqkv, float* __restrict__ gD)
+__device__ __forceinline__ void queries(
+    const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const OUT* __restrict__ out, const LSE* __restrict__ lse, DQKV* __restrict__ dqkv, int first, unsigned char* shared)
 {
-    extern __shared__ __align__(16) unsigned char shared[];
     E* sQ = reinterpret_cast<E*>(shared);  // [BM][LD]
     E* sDO = sQ + BM * LD;                 // [BM][LD]
     E* sK = sDO + BM * LD;                 // [STAGES][BN][LD]
     E* sV = sK + STAGES * BN * LD;         // [STAGES][BN][LD]
-    const int h = blockIdx.y, n = blockIdx.z, lane = threadIdx.x % 32, own = threadIdx.x / 32 * MT * 16, first = blockIdx.x * BM;
+    const int h = blockIdx.y, n = blockIdx.z, lane = threadIdx.x % 32, own = threadIdx.x / 32 * MT * 16;
     const QKV* gQ = qkv + (long long)n * T * TOKEN + h * HEAD;       // [T][TOKEN]
     const DOUT* gDO = dout + (long long)n * T * CHANNELS + h * HS;   // [T][CHANNELS]
     const OUT* gO = out + (long long)n * T * CHANNELS + h * HS;      // [T][CHANNELS]
@@ -102,8 +102,6 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_q(
             D[i][r] = row_dot(gDO + (long long)there * CHANNELS, gO + (long long)there * CHANNELS);
             L[i][r] = to_float(lse[row0 + there]) / NATS;
             factor[i][r] = SCALE;
-            if (lane % 4 == 0 && row < T)
-                gD[row0 + row] = D[i][r];
         }
 
 #pragma unroll 1
@@ -143,19 +141,19 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_q(
     store_rows(dqkv + (long long)n * T * TOKEN + h * HEAD, TOKEN, first + own, rDQ, factor, sQ + own * LD);
 }
 
-extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_kv(
-    const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const LSE* __restrict__ lse, const float* __restrict__ gD, DQKV* __restrict__ dqkv)
+__device__ __forceinline__ void keys(
+    const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const OUT* __restrict__ out, const LSE* __restrict__ lse, DQKV* __restrict__ dqkv, int first, unsigned char* shared)
 {
-    extern __shared__ __align__(16) unsigned char shared[];
     E* sK = reinterpret_cast<E*>(shared);                                // [BM][LD]
     E* sV = sK + BM * LD;                                                // [BM][LD]
     E* sQ = sV + BM * LD;                                                // [STAGES][BN][LD]
     E* sDO = sQ + STAGES * BN * LD;                                      // [STAGES][BN][LD]
     float* sL = reinterpret_cast<float*>(sDO + STAGES * BN * LD);        // [STAGES][BN]
     float* sD = sL + STAGES * BN;                                        // [STAGES][BN]
-    const int h = blockIdx.y, n = blockIdx.z, lane = threadIdx.x % 32, own = threadIdx.x / 32 * MT * 16, first = blockIdx.x * BM;
+    const int h = blockIdx.y, n = blockIdx.z, lane = threadIdx.x % 32, own = threadIdx.x / 32 * MT * 16;
     const QKV* gQ = qkv + (long long)n * T * TOKEN + h * HEAD;       // [T][TOKEN]
     const DOUT* gDO = dout + (long long)n * T * CHANNELS + h * HS;   // [T][CHANNELS]
+    const OUT* gO = out + (long long)n * T * CHANNELS + h * HS;      // [T][CHANNELS]
     const long long row0 = ((long long)n * HEADS + h) * T;
 
     auto load_queries = [&](int tile) {
@@ -164,11 +162,14 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_kv(
         load_tile<BN>(sDO + stage * BN * LD, gDO, CHANNELS, tile * BN);
         commit_copies();
 
-        // Queries beyond T: P = exp(0 - inf) = 0.
-        for (int i = threadIdx.x; i < BN; i += THREADS) {
-            const int row = tile * BN + i;
-            sL[stage * BN + i] = row < T ? to_float(lse[row0 + row]) / NATS : INFINITY;
-            sD[stage * BN + i] = row < T ? gD[row0 + row] : 0.0f;
+        // A quad of lanes has a row. Queries beyond T: P = exp(0 - inf) = 0.
+        for (int i = threadIdx.x / 4; i < BN; i += THREADS / 4) {
+            const int row = tile * BN + i, there = row < T ? row : T - 1;
+            const float D = row_dot(gDO + (long long)there * CHANNELS, gO + (long long)there * CHANNELS);
+            if (lane % 4 == 0) {
+                sL[stage * BN + i] = row < T ? to_float(lse[row0 + row]) / NATS : INFINITY;
+                sD[stage * BN + i] = D;
+            }
         }
     };
     load_tile<BM>(sK, gQ + STEP, TOKEN, first);
@@ -222,4 +223,15 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward_kv(
     DQKV* gDK = dqkv + (long long)n * T * TOKEN + h * HEAD + STEP;
     store_rows(gDK, TOKEN, first + own, rDK, scale, sK + own * LD);
     store_rows(gDK + STEP, TOKEN, first + own, rDV, one, sV + own * LD);
+}
+
+extern "C" __global__ __launch_bounds__(THREADS, 1) void attention_backward(
+    const DOUT* __restrict__ dout, const QKV* __restrict__ qkv, const OUT* __restrict__ out, const LSE* __restrict__ lse, DQKV* __restrict__ dqkv)
+{
+    extern __shared__ __align__(16) unsigned char shared[];
+    constexpr int BLOCKS = (T + BM - 1) / BM;
+    if (blockIdx.x < BLOCKS)
+        keys(dout, qkv, out, lse, dqkv, blockIdx.x * BM, shared);
+    else
+        queries(dout, qkv, out, lse, dqkv, (blockIdx.x - BLOCKS) * BM, shared);
 }

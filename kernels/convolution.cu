@@ -7,11 +7,12 @@
 //   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
 //   With SKIP also + sum over d of s[n,i,j,d] * v[o,d] + skip_bias[o], the 1x1 convolution of a residual block's skip connection, in the same sum.
 //   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
-//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n.
+//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and from them, by the last
+//   block of an image (last_block.cuh), statistics[n,g] = (mean, 1 / sqrt(variance + EPSILON)) of the GROUPS groups of channels that the next op normalises.
 //
 // Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
 //   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
-//   partials [N,TILES,O] float2. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+//   partials [N,TILES,O] and statistics [N,GROUPS] float2, tickets [N]. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
 //   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
 // Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y). This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
@@ -77,6 +78,10 @@
 #endif
 #ifndef STATISTICS
 #define STATISTICS 0
+#endif
+#ifndef GROUPS
+#define GROUPS 1
+#define EPSILON 0.0f
 #endif
 #ifndef TENSOR_CORES
 #define TENSOR_CORES 0
@@ -172,9 +177,11 @@ extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1
 
 #ifdef BM
 #include "convolution_tile.cuh"
+#include "last_block.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
-    convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials, int images)
+    convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials,
+                float2* statistics, unsigned* tickets, int images)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const Class part(blockIdx.z);
@@ -247,7 +254,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
             store(sC + row * ROW_SUMS + column, value);
         }
     }
-    if (STATISTICS)
-        write_statistics(sC, first_o, partials);
+#if STATISTICS
+    write_statistics(sC, first_o, partials);
+    const int image = blockIdx.x / TILES;
+    if (is_last_block(tickets + image, TILES * gridDim.y))
+        group_statistics<THREADS / 32, TILES, BM, PIXELS, O, GROUPS>(partials + image * (TILES * O), EPSILON, statistics + image * GROUPS);
+#endif
 }
 #endif

@@ -7,15 +7,16 @@
 // y [N][PIXELS / QUAD][CHANNELS] of Y; statistics [N][GROUPS][2], mean and rstd, of STATISTICS.
 // Threads: group_norm.cuh. Where the groups that make up whole sectors fit into a block's registers:
 //   group_norm_fused        block (x, 0, n) has COLUMNS channels, whole groups of them, of all pixels; mean, then squares about it, then y: x is read once, y written once
-// elsewhere three launches, of which the first falls away where a convolution has left its partials:
-//   group_norm_partials     block (x, t, n): of tile t, TILE_ROWS pixels, each channel's mean and sum of squares about it, partials [N][TILES][CHANNELS] float2
-//   group_norm_statistics   block (g, n): partials of a group to mean and rstd, in fixed order (Chan, Golub and LeVeque 1979)
+// elsewhere two launches, of which the first falls away where a convolution has left the statistics:
+//   group_norm_partials     block (x, t, n): of tile t, TILE_ROWS pixels, each channel's mean and sum of squares about it, partials [N][TILES][CHANNELS] float2; the last block of an
+//                           image (last_block.cuh) makes mean and rstd of its groups of them, given [N][GROUPS] float2
 //   group_norm_apply        block (x, t, n): y
 // Which of the two depends on one image's shape only, so that its bits do not depend on the batch.
-// Least bytes: N * PIXELS * CHANNELS * (sizeof(X) + sizeof(Y) / QUAD); the three launches read x twice. Operations: 12 per element and an exponential: memory-bound.
+// Least bytes: N * PIXELS * CHANNELS * (sizeof(X) + sizeof(Y) / QUAD); two launches read x twice. Operations: 12 per element and an exponential: memory-bound.
 // y may lie over x: a block reads all its elements before it writes the first, or a thread each element before it writes it. No __restrict__ on either.
 // Source: Wu and He 2018; GroupNorm32 and use_scale_shift_norm of guided-diffusion. Two passes over registers cost nothing beside memory and lose no digits.
 #include "group_norm.cuh"
+#include "last_block.cuh"
 
 #ifndef Y
 #define Y float
@@ -151,7 +152,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
             write(p, k, rX[k], mean, a, b, y);
 }
 
-extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const X* x, const X2* x2, float2* partials)
+extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(
+    const X* x, const X2* x2, float2* partials, float2* given, unsigned* tickets)
 {
     __shared__ ColumnSums s;
     __shared__ float sMean[COLUMNS];
@@ -188,35 +190,27 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
     column_sums(v, squares, s);
     for (int c = threadIdx.x; c < COLUMNS; c += THREADS)
         partials[((long long)p.n * TILES + tile) * CHANNELS + blockIdx.x * COLUMNS + c] = make_float2(sMean[c], s.total[c]);
-}
-
-extern "C" __global__ void group_norm_statistics(const float2* partials, STATISTICS* statistics) // 128 threads
-{
-    __shared__ float s[4];
-    const int g = blockIdx.x, n = blockIdx.y;
-    const float2* part = partials + (long long)n * TILES * CHANNELS + g * D; // [TILES][CHANNELS]
-    auto rows = [](int t) { return (float)min(TILE_ROWS, PIXELS - t * TILE_ROWS); };
-    float sum = 0, squares = 0;
-    for (int i = threadIdx.x; i < TILES * D; i += 128)
-        sum = fmaf(rows(i / D), part[i / D * CHANNELS + i % D].x, sum);
-    const float mean = block_sum<4>(sum, s) / (PIXELS * D);
-    for (int i = threadIdx.x; i < TILES * D; i += 128) {
-        const float2 value = part[i / D * CHANNELS + i % D];
-        squares += value.y + rows(i / D) * (value.x - mean) * (value.x - mean);
-    }
-    const float rstd = 1.0f / sqrtf(block_sum<4>(squares, s) / (PIXELS * D) + EPSILON);
-    if (threadIdx.x < 2)
-        statistics[((long long)n * GROUPS + g) * 2 + threadIdx.x] = from_float<STATISTICS>(threadIdx.x ? rstd : mean);
+    if (is_last_block(tickets + p.n, gridDim.x * gridDim.y))
+        group_statistics<THREADS / 32, TILES, TILE_ROWS, PIXELS, CHANNELS, GROUPS>(partials + (long long)p.n * TILES * CHANNELS, EPSILON, given + p.n * GROUPS);
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_apply(
-    const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const STATISTICS* statistics, Y* y)
+    const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const float2* given, Y* y, STATISTICS* statistics)
 {
     __shared__ __align__(16) Parameters sParameters;
     __shared__ Statistics sStatistics;
     const Place p;
     sParameters.read(gamma, beta, scale_shift);
-    sStatistics.read(statistics);
+    sStatistics.read(&given->x);
+
+    // For the gradient: one block writes for the groups that begin among its channels.
+    if (blockIdx.y == 0)
+        for (int c = blockIdx.x * COLUMNS + threadIdx.x; c < (blockIdx.x + 1) * COLUMNS; c += THREADS)
+            if (c % D == 0) {
+                const float2 group = given[p.n * GROUPS + c / D];
+                const float pair[2] = {group.x, group.y};
+                store(statistics + (p.n * GROUPS + c / D) * 2, pair);
+            }
     Pack<HELD, V> rX[STEPS][QUAD];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)

@@ -217,7 +217,8 @@ struct Parameters {
 struct Statistics {
     float mean[COLUMNS], rstd[COLUMNS];
 
-    __device__ __forceinline__ void read(const STATISTICS* statistics)
+    template <typename T>
+    __device__ __forceinline__ void read(const T* statistics)
     {
         for (int i = threadIdx.x; i < COLUMNS; i += THREADS) {
             float pair[2];

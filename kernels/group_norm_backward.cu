@@ -5,15 +5,16 @@
 //
 // Inputs and outputs: dy [N][PIXELS / (POOL ? 4 : 1)][CHANNELS] of DY; x [N][PIXELS][CHANNELS] of X; statistics [N][GROUPS][2] of STATISTICS; gamma, beta [CHANNELS];
 // scale_shift [N][2 CHANNELS]; residual like dx, or a quarter of it, spread, with RESIDUAL_POOL; dx [N][PIXELS][CHANNELS] of DX.
-// Threads: group_norm.cuh; QUAD = 4 where anything is spread. As in the forward pass either one launch, group_norm_backward_fused, or three:
-//   group_norm_backward_partials   block (x, t, n): sums of g and of g x^ of each channel over a tile, partials [N][TILES][CHANNELS] float2
-//   group_norm_backward_means      block (g, n): means [N][GROUPS] float2
+// Threads: group_norm.cuh; QUAD = 4 where anything is spread. As in the forward pass either one launch, group_norm_backward_fused, or two:
+//   group_norm_backward_partials   block (x, t, n): sums of g and of g x^ of each channel over a tile, partials [N][TILES][CHANNELS] float2; the last block of an image
+//                                  (last_block.cuh) makes means [N][GROUPS] float2 of them
 //   group_norm_backward_apply      block (x, t, n): dx
-// Least bytes: N * PIXELS * CHANNELS * (sizeof(DY) / 4 or 1 + sizeof(X) + sizeof(DX) + the residual's); the three launches read dy and x twice.
+// Least bytes: N * PIXELS * CHANNELS * (sizeof(DY) / 4 or 1 + sizeof(X) + sizeof(DX) + the residual's); two launches read dy and x twice.
 // Operations: 25 per element and an exponential, computed twice rather than kept: memory-bound all the same.
 // dx may lie over dy: a block, or a thread, reads what it needs before it writes there. No __restrict__ on either.
 // Source: the gradient that autograd derives from GroupNorm32, SiLU and avg_pool2d.
 #include "group_norm.cuh"
+#include "last_block.cuh"
 
 #ifndef DY
 #define DY float
@@ -187,8 +188,26 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_fused(
             write_unit(p, k, rDY[k], rX[k], c, means, residual, dx);
 }
 
+// Means over the groups of an image from partials [TILES][CHANNELS]. A warp takes a group at a time; lanes add in a fixed order.
+__device__ __forceinline__ void group_means(const float2* partials, float2* means)
+{
+    for (int g = threadIdx.x / 32; g < GROUPS; g += THREADS / 32) {
+        float sum = 0, product = 0;
+        for (int i = threadIdx.x % 32; i < TILES * D; i += 32) {
+            const float2 part = __ldcg(&partials[i / D * CHANNELS + g * D + i % D]);
+            sum += part.x;
+            product += part.y;
+        }
+        sum = warp_sum(sum);
+        product = warp_sum(product);
+        if (threadIdx.x % 32 == 0)
+            means[g] = make_float2(sum / (PIXELS * D), product / (PIXELS * D));
+    }
+}
+
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partials(
-    const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, float2* partials)
+    const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, float2* partials,
+    float2* means, unsigned* tickets)
 {
     __shared__ ColumnSums s;
     __shared__ float sSum[COLUMNS];
@@ -212,23 +231,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partia
     column_sums(v[1], product, s);
     for (int i = threadIdx.x; i < COLUMNS; i += THREADS)
         partials[((long long)p.n * TILES + blockIdx.y) * CHANNELS + blockIdx.x * COLUMNS + i] = make_float2(sSum[i], s.total[i]);
-}
-
-extern "C" __global__ void group_norm_backward_means(const float2* partials, float2* means) // 128 threads
-{
-    __shared__ float s[4];
-    const int g = blockIdx.x, n = blockIdx.y;
-    const float2* part = partials + (long long)n * TILES * CHANNELS + g * D; // [TILES][CHANNELS]
-    float sum = 0, product = 0;
-    for (int i = threadIdx.x; i < TILES * D; i += 128) {
-        const float2 value = part[i / D * CHANNELS + i % D];
-        sum += value.x;
-        product += value.y;
-    }
-    sum = block_sum<4>(sum, s);
-    product = block_sum<4>(product, s);
-    if (threadIdx.x == 0)
-        means[n * GROUPS + g] = make_float2(sum / (PIXELS * D), product / (PIXELS * D));
+    if (is_last_block(tickets + p.n, gridDim.x * gridDim.y))
+        group_means(partials + (long long)p.n * TILES * CHANNELS, means + p.n * GROUPS);
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_apply(

@@ -1,9 +1,9 @@
 // The sum over the positions of an image, and its adjoint.
 //
 //   spatial_sum         y[n,c] = factor * sum over r of x[n,r,c]
-//   spatial_broadcast   y[n,r,c] = factor * x[n,c]
+//   spatial_broadcast   y[n,r,c] = factor * x[n,c] + residual[n,r,c]
 //
-// Inputs and outputs: x and y of X and Y; ROWS positions of C channels per image.
+// Inputs and outputs: x and y of X and Y, residual, with RESIDUAL, of R; ROWS positions of C channels per image. y may lie over residual.
 // Threads of spatial_sum: one block per (V * PACKS channels, slice of SLICE rows, image); thread t takes pack t % PACKS of the rows t / PACKS, + LANES, ...; then the LANES sums are added
 // as a tree in shared memory. An image of more than one slice leaves one sum per slice, and a second launch over those, in their order, finishes. The tree depends on ROWS and C alone,
 // so an image's bits do not depend on the batch. Threads of spatial_broadcast: one per V elements.
@@ -16,6 +16,12 @@
 #endif
 #ifndef Y
 #define Y float
+#endif
+#ifndef R
+#define R Y
+#endif
+#ifndef RESIDUAL
+#define RESIDUAL 0
 #endif
 #ifndef V
 #define V 1
@@ -97,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) spatial_sum(const X* x, Y*
     }
 }
 
-extern "C" __global__ void spatial_broadcast(const X* x, Y* y, float factor, unsigned n)
+extern "C" __global__ void spatial_broadcast(const X* x, const R* residual, Y* y, float factor, unsigned n)
 {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n)
@@ -107,5 +113,13 @@ extern "C" __global__ void spatial_broadcast(const X* x, Y* y, float factor, uns
 #pragma unroll
     for (int k = 0; k < V; k++)
         a[k] *= factor;
+    if (RESIDUAL)
+    {
+        float r[V];
+        load(residual + (size_t)i * V, r);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            a[k] += r[k];
+    }
     store(y + (size_t)i * V, a);
 }

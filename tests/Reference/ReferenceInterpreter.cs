@@ -53,7 +53,7 @@ internal static class ReferenceInterpreter
         Slice o => [Reference.Slice(x[0], shapes[0][o.Axis], Around(shapes[0], o.Axis).Inner, o.Start, o.Length)],
         Pad o => [Reference.Pad(x[0], shapes[0][o.Axis], Around(shapes[0], o.Axis).Inner, o.Before, o.After)],
         SpatialSum o => [Reference.SpatialSum(x[0], shapes[0][0], shapes[0][-1], o.Factor)],
-        SpatialBroadcast o => [Reference.SpatialBroadcast(x[0], o.Shape.Elements / (o.Shape[0] * o.Shape[-1]), o.Shape[-1], o.Factor)],
+        SpatialBroadcast o => [Reference.SpatialBroadcast(x[0], o.Shape.Elements / (o.Shape[0] * o.Shape[-1]), o.Shape[-1], o.Factor, o.Residual ? x[1] : null)],
         Pool2x o => [Reference.Pool(x[0], shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], o.Factor)],
         Upsample2x o => [Reference.UpsampleTo(x[0], shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], o.Height, o.Width, o.Factor)],
         BilinearUpsample o => [Reference.Bilinear(x[0], shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], o.Height, o.Width, adjoint: false)],

@@ -11,7 +11,7 @@ public static class Fusion
         new("group_norm_scale_shift", "GroupNorm applies scale and shift", GroupNormRules.ScaleShift),
         new("group_norm_silu", "GroupNorm applies SiLU", GroupNormRules.SiLU),
         new("conv_bias", "Convolution and Linear add their bias", ConvolutionRules.Bias),
-        new("conv_residual", "Convolution, Linear and their gradients add a residual", ConvolutionRules.Residual),
+        new("conv_residual", "Convolution, Linear, their gradients and SpatialBroadcast add a residual", ConvolutionRules.Residual),
         new("conv_upsample", "Convolution reads an up-sampled input where the small one lies", ConvolutionRules.Upsample),
         new("group_norm_pool", "GroupNorm averages 2x2 blocks of its result, and GroupNormGradient spreads their gradient", GroupNormRules.Pool),
         new("group_norm_residual", "GroupNormGradient adds the gradient of another branch", GroupNormRules.Residual),

@@ -168,6 +168,7 @@ internal static class ConvolutionRules
         Linear { Residual: false } l => l with { Residual = true },
         ConvolutionGradient { Residual: false } c => c with { Residual = true },
         LinearGradient { Residual: false } l => l with { Residual = true },
+        SpatialBroadcast { Residual: false } b => b with { Residual = true },
         _ => null,
     };
 

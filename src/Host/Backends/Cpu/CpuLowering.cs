@@ -108,7 +108,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
             case SpatialSum op:
                 return new SpatialSumKernel(F(i[0]), F(y), s[0], Rows(i[0].Shape) / s[0], s[1], op.Factor);
             case SpatialBroadcast op:
-                return new SpatialBroadcastKernel(F(i[0]), F(y), s[0], Rows(s) / s[0], s[-1], op.Factor);
+                return new SpatialBroadcastKernel(F(i[0]), op.Residual ? F(i[1]) : null, F(y), s[0], Rows(s) / s[0], s[-1], op.Factor);
             case Pool2x op:
                 return new Pool2xKernel(F(i[0]), F(y), s[0], i[0].Shape[1], i[0].Shape[2], s[3], op.Factor);
             case Upsample2x op:

@@ -59,16 +59,12 @@ internal static class Attention
             return;
         }
 
-        ulong d = lowering.Scratch((long)problem.N * problem.Heads * problem.T * sizeof(float));
-        (string, object)[] constants = [.. types, .. problem.Constants, .. tiles.Constants];
+        // One launch: the first half of the blocks own keys, the second queries.
+        LaunchGeometry geometry = tiles.Geometry(problem, 2, 2 * sizeof(float));
         lowering.Emit(
-            new KernelSpec(Backward, "attention_backward_q", constants),
-            tiles.Geometry(problem, 2, 0),
-            lowering.Arguments().Add(aDout).Add(aQkv).Add(aOut).Add(aLse).Add(aDqkv).Add(d));
-        lowering.Emit(
-            new KernelSpec(Backward, "attention_backward_kv", constants),
-            tiles.Geometry(problem, 2, 2 * sizeof(float)),
-            lowering.Arguments().Add(aDout).Add(aQkv).Add(aLse).Add(d).Add(aDqkv));
+            new KernelSpec(Backward, "attention_backward", [.. types, .. problem.Constants, .. tiles.Constants]),
+            geometry with { GridX = 2 * geometry.GridX },
+            lowering.Arguments().Add(aDout).Add(aQkv).Add(aOut).Add(aLse).Add(aDqkv));
     }
 
     // Heads too wide for any tile: slow and right.

@@ -70,23 +70,28 @@ internal static class Convolution
         ConvolutionTile tile = product.Tile(precision, lowering.MaximumSharedBytes);
 
         // With statistics tiles keep to one image each.
-        bool statistics = !product.Turned && lowering.Statistics.AreWanted(y);
+        TensorStatistics? statistics = !product.Turned && lowering.Statistics.AreWanted(y) ? lowering.Statistics.Add(node, y, tile.Pixels) : null;
         List<(string, object)> constants =
         [
             ("X", x.DType), ("X2", Type(operands.Second)), ("S1", Type(operands.Skip)), ("S2", Type(operands.SkipSecond)), ("Y", y.DType), ("R", operands.Residual?.DType ?? y.DType),
             .. product.Constants(precision, tile),
-            ("BIAS", operands.Bias is not null), ("RESIDUAL", operands.Residual is not null), ("RESAMPLE", (int)operands.ResidualResampling), ("STATISTICS", statistics),
+            ("BIAS", operands.Bias is not null), ("RESIDUAL", operands.Residual is not null), ("RESAMPLE", (int)operands.ResidualResampling), ("STATISTICS", statistics is not null),
         ];
+        if (statistics is TensorStatistics wanted)
+        {
+            constants.AddRange([("GROUPS", wanted.Groups), ("EPSILON", wanted.Epsilon)]);
+        }
+
         string layout = product.LayoutName(precision) + (operands.SkipWeight is null ? "" : $" + {operands.SkipWeight.Name}");
         ulong packed = lowering.Packed(
             weight, layout, values => product.Pack(values, operands.SkipWeight is null ? [] : lowering.Values(operands.SkipWeight), precision));
         lowering.Emit(
             new KernelSpec(File, "convolution", constants),
-            product.Geometry(tile, perImage: statistics),
+            product.Geometry(tile, perImage: statistics is not null),
             lowering.Arguments()
                 .Add(lowering.Address(x)).Add(Address(operands.Second)).Add(Address(operands.Skip)).Add(Address(operands.SkipSecond))
                 .Add(packed).Add(Address(operands.Bias)).Add(Address(operands.SkipBias)).Add(Address(operands.Residual)).Add(lowering.Address(y))
-                .Add(statistics ? lowering.Statistics.Add(node, y, tile.Pixels) : 0UL)
+                .Add(statistics?.Partials ?? 0).Add(statistics?.Statistics ?? 0).Add(statistics?.Tickets ?? 0)
                 .Add(product.Images));
 
         DType Type(Tensor? tensor) => tensor?.DType ?? x.DType;

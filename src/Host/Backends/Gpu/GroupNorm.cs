@@ -39,8 +39,8 @@ internal static class GroupNorm
         ];
         ulong aX = lowering.Address(x), aX2 = Address(lowering, second), gamma = lowering.Address(node.Inputs[1]), beta = lowering.Address(node.Inputs[2]);
         ulong modulation = Address(lowering, scaleShift), aY = lowering.Address(y), aStatistics = lowering.Address(statistics);
-        bool given = lowering.Statistics.TryGet(x, out PartialStatistics partials) && second is null;
-        if (!given && GroupNormTiles.Fused(shape, (shape.Quad * held.SizeInBytes(), ForwardBytes)) is GroupNormTiles fused)
+        ulong given = lowering.Statistics.TryGet(x, op, out TensorStatistics left) ? left.Statistics : 0;
+        if (given == 0 && GroupNormTiles.Fused(shape, (shape.Quad * held.SizeInBytes(), ForwardBytes)) is GroupNormTiles fused)
         {
             lowering.Emit(
                 new KernelSpec(Forward, "group_norm_fused", [.. constants, .. fused.Constants]),
@@ -49,32 +49,30 @@ internal static class GroupNorm
             return;
         }
 
-        if (!given)
+        if (given == 0)
         {
             // Partials are of pixels, whatever y is made of.
             GroupNormShape pixels = shape with { Quad = 1 };
             GroupNormTiles tiles = GroupNormTiles.Split(pixels, SplitSteps);
             LaunchGeometry geometry = tiles.Geometry(pixels);
-            partials = new PartialStatistics(lowering.Scratch((long)shape.N * geometry.GridY * shape.Channels * 2 * sizeof(float)), tiles.Units, geometry.GridY);
+            (given, ulong partials) = PairsOf(lowering, shape, geometry.GridY);
             lowering.Emit(
                 new KernelSpec(
                     Forward,
                     "group_norm_partials",
-                    [.. pixels.Constants, ("X", x.DType), ("X2", second?.DType ?? x.DType), ("HELD", held), .. tiles.Constants, ("TILE_ROWS", tiles.Units), ("TILES", geometry.GridY)]),
+                    [
+                        .. pixels.Constants, ("X", x.DType), ("X2", second?.DType ?? x.DType), ("HELD", held), ("EPSILON", op.Epsilon), .. tiles.Constants,
+                        ("TILE_ROWS", tiles.Units), ("TILES", geometry.GridY),
+                    ]),
                 geometry,
-                lowering.Arguments().Add(aX).Add(aX2).Add(partials.Address));
+                lowering.Arguments().Add(aX).Add(aX2).Add(partials).Add(given).Add(lowering.Constants<uint>(new uint[shape.N])));
         }
 
         GroupNormTiles apply = GroupNormTiles.Split(shape, SplitSteps / shape.Quad);
-        (string, object)[] all = [.. constants, .. apply.Constants, ("TILE_ROWS", partials.Rows), ("TILES", partials.Tiles)];
         lowering.Emit(
-            new KernelSpec(Forward, "group_norm_statistics", all),
-            new LaunchGeometry(op.Groups, shape.N, 1, 128, 1, 1, 0),
-            lowering.Arguments().Add(partials.Address).Add(aStatistics));
-        lowering.Emit(
-            new KernelSpec(Forward, "group_norm_apply", all),
+            new KernelSpec(Forward, "group_norm_apply", [.. constants, .. apply.Constants]),
             apply.Geometry(shape),
-            lowering.Arguments().Add(aX).Add(aX2).Add(gamma).Add(beta).Add(modulation).Add(aStatistics).Add(aY));
+            lowering.Arguments().Add(aX).Add(aX2).Add(gamma).Add(beta).Add(modulation).Add(given).Add(aY).Add(aStatistics));
     }
 
     private static void LowerBackward(GpuLowering lowering, Node node, GroupNormGradient op)
@@ -101,15 +99,21 @@ internal static class GroupNorm
 
         GroupNormTiles tiles = GroupNormTiles.Split(shape, SplitSteps / shape.Quad);
         LaunchGeometry geometry = tiles.Geometry(shape);
-        long partialBytes = (long)shape.N * geometry.GridY * shape.Channels * 2 * sizeof(float);
-        ulong partials = lowering.Scratch(partialBytes + ((long)shape.N * op.Groups * 2 * sizeof(float))), means = partials + (ulong)partialBytes;
+        (ulong means, ulong partials) = PairsOf(lowering, shape, geometry.GridY);
         (string, object)[] all = [.. constants, .. tiles.Constants, ("TILES", geometry.GridY)];
-        lowering.Emit(new KernelSpec(Backward, "group_norm_backward_partials", all), geometry, Common().Add(partials));
         lowering.Emit(
-            new KernelSpec(Backward, "group_norm_backward_means", all),
-            new LaunchGeometry(op.Groups, shape.N, 1, 128, 1, 1, 0),
-            lowering.Arguments().Add(partials).Add(means));
+            new KernelSpec(Backward, "group_norm_backward_partials", all),
+            geometry,
+            Common().Add(partials).Add(means).Add(lowering.Constants<uint>(new uint[shape.N])));
         lowering.Emit(new KernelSpec(Backward, "group_norm_backward_apply", all), geometry, Common().Add(aResidual).Add(means).Add(aDx));
+    }
+
+    // Pairs of numbers per group of an image, and per channel of each of its tiles.
+    private static (ulong Groups, ulong Channels) PairsOf(GpuLowering lowering, GroupNormShape shape, int tiles)
+    {
+        const long Pair = 2 * sizeof(float);
+        ulong groups = lowering.Scratch(Pair * shape.N * (shape.Groups + ((long)tiles * shape.Channels)));
+        return (groups, groups + (ulong)(Pair * shape.N * shape.Groups));
     }
 
     private static GroupNormShape ShapeOf(Shape x, int second, int groups, bool quads, params Tensor?[] tensors)

@@ -24,11 +24,13 @@ internal static class Spatial
                 Sum(lowering, x, y, op.Factor);
                 break;
             case SpatialBroadcast op:
-                int channels = y.Shape[-1], width = Packs.Width(channels, x.DType, y.DType), threads = y.Shape.Elements / width;
+                Tensor? residual = op.Residual ? node.Inputs[1] : null;
+                DType added = residual?.DType ?? y.DType;
+                int channels = y.Shape[-1], width = Packs.Width(channels, x.DType, y.DType, added), threads = y.Shape.Elements / width;
                 lowering.Emit(
-                    new KernelSpec(File, "spatial_broadcast", [("X", x.DType), ("Y", y.DType), ("V", width), ("C", channels), ("ROWS", Rows(y.Shape))]),
+                    new KernelSpec(File, "spatial_broadcast", [("X", x.DType), ("Y", y.DType), ("V", width), ("C", channels), ("ROWS", Rows(y.Shape)), ("R", added), ("RESIDUAL", op.Residual)]),
                     Packs.Geometry(threads),
-                    lowering.Arguments().Add(lowering.Address(x)).Add(lowering.Address(y)).Add(op.Factor).Add(threads));
+                    lowering.Arguments().Add(lowering.Address(x)).Add(residual is null ? 0 : lowering.Address(residual)).Add(lowering.Address(y)).Add(op.Factor).Add(threads));
                 break;
             default:
                 throw new GraphException($"{node.Op.Name} sums over no positions");

@@ -29,10 +29,12 @@ internal static class StridedCopy
             case Pad op:
             {
                 (int rows, int inner) = Around(x.Shape, op.Axis);
-                (int before, int run, long stride) = (op.Before * inner, x.Shape[op.Axis] * inner, (long)y.Shape[op.Axis] * inner);
-                Copy(lowering, (x, 0, run), (y, before, stride), rows, run);
-                Clear(lowering, (y, 0, stride), rows, before);
-                Clear(lowering, (y, (long)before + run, stride), rows, op.After * inner);
+                (int before, int run, int after) = (op.Before * inner, x.Shape[op.Axis] * inner, op.After * inner);
+                int width = Width(before, run, after);
+                lowering.Emit(
+                    new KernelSpec(File, "pad", ("X", TypeOf(x)), ("Y", TypeOf(y)), ("V", width)),
+                    Geometry((long)rows * (before + run + after), width),
+                    lowering.Arguments().Add(lowering.Address(x)).Add(lowering.Address(y)).Add(rows).Add(before).Add(run).Add(after));
                 break;
             }
 
@@ -44,6 +46,18 @@ internal static class StridedCopy
     private static void Concatenate(GpuLowering lowering, Node node, int axis)
     {
         (int rows, int inner) = Around(node.Output.Shape, axis);
+        if (node.Inputs.Count == 2)
+        {
+            (Tensor a, Tensor b, Tensor y) = (node.Inputs[0], node.Inputs[1], node.Output);
+            (int first, int second) = (a.Shape[axis] * inner, b.Shape[axis] * inner);
+            int width = Width(first, second);
+            lowering.Emit(
+                new KernelSpec(File, "concatenate", ("X", TypeOf(a)), ("X2", TypeOf(b)), ("Y", TypeOf(y)), ("V", width)),
+                Geometry((long)rows * (first + second), width),
+                lowering.Arguments().Add(lowering.Address(a)).Add(lowering.Address(b)).Add(lowering.Address(y)).Add(rows).Add(first).Add(second));
+            return;
+        }
+
         long start = 0, stride = (long)node.Output.Shape[axis] * inner;
         foreach (Tensor input in node.Inputs)
         {
@@ -60,29 +74,15 @@ internal static class StridedCopy
             return;
         }
 
-        // Integers of 32 bits travel as floats of the same bits.
-        DType source = from.Tensor.DType == DType.I32 ? DType.F32 : from.Tensor.DType;
-        DType target = to.Tensor.DType == DType.I32 ? DType.F32 : to.Tensor.DType;
         int width = Width(run, from.Start, from.Stride, to.Start, to.Stride);
         lowering.Emit(
-            new KernelSpec(File, "strided_copy", ("X", source), ("Y", target), ("V", width)),
+            new KernelSpec(File, "strided_copy", ("X", TypeOf(from.Tensor)), ("Y", TypeOf(to.Tensor)), ("V", width)),
             Geometry((long)rows * run, width),
             lowering.Arguments().Add(At(lowering, from)).Add(At(lowering, to)).Add(rows).Add(run).Add(from.Stride).Add(to.Stride));
     }
 
-    private static void Clear(GpuLowering lowering, (Tensor Tensor, long Start, long Stride) to, int rows, int run)
-    {
-        if (run == 0)
-        {
-            return;
-        }
-
-        int width = Width(run, to.Start, to.Stride);
-        lowering.Emit(
-            new KernelSpec(File, "strided_clear", ("Y", to.Tensor.DType), ("V", width)),
-            Geometry((long)rows * run, width),
-            lowering.Arguments().Add(At(lowering, to)).Add(rows).Add(run).Add(to.Stride));
-    }
+    // Integers of 32 bits travel as floats of the same bits.
+    private static DType TypeOf(Tensor tensor) => tensor.DType == DType.I32 ? DType.F32 : tensor.DType;
 
     private static ulong At(GpuLowering lowering, (Tensor Tensor, long Start, long Stride) place) =>
         lowering.Address(place.Tensor) + (ulong)(place.Start * place.Tensor.DType.SizeInBytes());
