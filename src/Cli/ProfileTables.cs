@@ -63,7 +63,7 @@ internal static class ProfileTables
         console.WriteLine($"sum of {Whole(t.Launches)} launches: {Whole(t.Bytes)} B, {Whole(t.Flops)} FLOP; the graph: {Whole(t.GraphBytes)} B, {Whole(t.GraphFlops)} FLOP");
         if (t.Ms is double ms)
         {
-            console.WriteLine($"sum of times: {Number(ms)} ms; the step as a whole: {Number(t.WholeMs)} ms, {Number(t.WholeMs / ms * 100, "0.0")} % of the sum; sum of limits: {Number(t.LimitMs)} ms");
+            console.WriteLine($"sum of times: {Number(ms)} ms; all launches of a run: {Number(t.RunMs)} ms; the step as a whole, in turns with those: {Number(t.WholeMs)} ms, {Number(t.WholeMs / t.RunMs * 100, "0.0")} %; sum of limits: {Number(t.LimitMs)} ms");
         }
 
         if (t.Counters is KernelCounters c)

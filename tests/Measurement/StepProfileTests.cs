@@ -37,6 +37,9 @@ public sealed class StepProfileTests
         Assert.Equal((step.Cost.Bytes, step.Cost.Flops), (Profile.Totals.Bytes, Profile.Totals.Flops));
         Assert.Equal((Profile.Totals.GraphBytes, Profile.Totals.GraphFlops), (Profile.Totals.Bytes, Profile.Totals.Flops));
         Assert.Equal(Profile.Ledger.Sum(l => l.Ms!.Value), Profile.Totals.Ms!.Value, 1e-9);
+        // Of one run, the medians are the run.
+        Assert.Equal(Profile.Totals.Ms.Value, Profile.Totals.RunMs!.Value, 1e-9);
+        Assert.True(Profile.Totals.WholeMs > 0);
         Assert.Equal(StepParts.All.Order(), Profile.Ledger.Select(l => l.Part).Distinct().Order());
     }
 
@@ -150,7 +153,7 @@ public sealed class StepProfileTests
 
         JsonElement totals = json.GetProperty("totals");
         double[] expected = [.. new[] { "launches", "bytes", "graph_bytes", "flops", "graph_flops" }.Select(n => totals.GetProperty(n).GetDouble())];
-        Assert.Equal([.. expected, json.GetProperty("arena_bytes").GetDouble(), .. new[] { "ms", "whole_ms", "limit_ms" }.Select(n => totals.GetProperty(n).GetDouble())], Rows(page, "totals").Select(r => Number(r[1])));
+        Assert.Equal([.. expected, json.GetProperty("arena_bytes").GetDouble(), .. new[] { "ms", "run_ms", "whole_ms", "limit_ms" }.Select(n => totals.GetProperty(n).GetDouble())], Rows(page, "totals").Select(r => Number(r[1])));
         Assert.Equal(json.GetProperty("unfused").EnumerateArray().Select(l => l.GetString()), Find(page, "unfused").Descendants("li").Select(l => l.Value));
         Assert.Equal(json.GetProperty("fused").EnumerateArray().Select(l => l.GetString()), Find(page, "fused").Descendants("li").Select(l => l.Value));
     }

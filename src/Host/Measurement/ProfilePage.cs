@@ -87,7 +87,8 @@ public static class ProfilePage
         if (t.Ms is double ms)
         {
             rows.Add([Cell("ms, sum of the ledger"), Number(ms), Cell("")]);
-            rows.Add([Cell("ms of the step as a whole"), Number(t.WholeMs), Cell(string.Create(CultureInfo.InvariantCulture, $"{t.WholeMs / ms:P1} of the sum"))]);
+            rows.Add([Cell("ms, all launches of a run"), Number(t.RunMs), Cell("median over the runs")]);
+            rows.Add([Cell("ms of the step as a whole"), Number(t.WholeMs), Cell(string.Create(CultureInfo.InvariantCulture, $"{t.WholeMs / t.RunMs:P1} of all launches of a run, in turns with those"))]);
             rows.Add([Cell("ms that the roofline allows"), Number(t.LimitMs), Cell("")]);
         }
 

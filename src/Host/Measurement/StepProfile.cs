@@ -67,7 +67,12 @@ public sealed record LedgerTotals
     /// <summary>Sum of the lines' times.</summary>
     public double? Ms { get; init; }
 
-    /// <summary>Median time of the step run as a whole. On a GPU parts run side by side and launches follow each other without the events between them, so it is shorter than the sum.</summary>
+    /// <summary>Median over the runs of all launches' times together. Where a machine now and then does something else, it is more than the sum of the lines' medians.</summary>
+    public double? RunMs { get; init; }
+
+    /// <summary>
+    /// Median time of the step as a whole, run in turns with the others. On a GPU parts run side by side and launches follow each other without events between them, so it is shorter.
+    /// </summary>
     public double? WholeMs { get; init; }
 
     /// <summary>Sum of the lines' limits.</summary>

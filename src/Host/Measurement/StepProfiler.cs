@@ -58,8 +58,8 @@ public static class StepProfiler
         options.Progress($"{model.Name}, {device.PrecisionName}");
         using GuidedWorkload workload = new(device.Backend, model, options.Batch, options.DisabledFusions);
         Plan plan = workload.Plan;
-        IReadOnlyList<LedgerLine> lines = device.CountsOnly ? Count(device, workload, cancellationToken) : Time(workload, roofline!, options, cancellationToken);
-        double? whole = device.CountsOnly ? null : new RepeatRule(options.TimeLimit).Measure(() => workload.Time(cancellationToken), cancellationToken).MedianMs;
+        LaunchTimes? times = device.CountsOnly ? null : Time(workload, options, cancellationToken);
+        IReadOnlyList<LedgerLine> lines = times is null ? Count(device, workload, cancellationToken) : Lines(workload, roofline!, times.Ms);
         return new StepProfile
         {
             Format = StepProfile.CurrentFormat,
@@ -69,7 +69,7 @@ public static class StepProfiler
             Precision = device.PrecisionName,
             Roofline = roofline,
             ArenaBytes = plan.Memory.ArenaBytes,
-            Totals = Totals(lines, plan, whole),
+            Totals = Totals(lines, plan, times),
             Ledger = [.. lines.OrderByDescending(l => l.GapMs ?? l.GapBytes ?? 0).ThenBy(l => l.Index)],
             Fusions = Price(device, model, workload, options, cancellationToken),
             Unfused = Lines(Fusion.Apply(workload.Unfused, ["all"]).Graph),
@@ -83,14 +83,18 @@ public static class StepProfiler
     /// <exception cref="InvalidFileException">The file cannot be written.</exception>
     public static void Save(StepProfile profile, string path) => AtomicFile.Write(path, stream => JsonSerializer.Serialize(stream, profile, ReportJson.Default.StepProfile));
 
-    private static IReadOnlyList<LedgerLine> Time(GuidedWorkload workload, Roofline roofline, ProfileOptions options, CancellationToken cancellationToken)
+    private static LaunchTimes Time(GuidedWorkload workload, ProfileOptions options, CancellationToken cancellationToken)
     {
         for (int i = 0; i < 2; i++)
         {
             workload.Run();
         }
 
-        double[] times = LaunchTimes.Measure(workload, options.Repeats, options.Least, cancellationToken);
+        return LaunchTimes.Measure(workload, options.Repeats, options.Least, whole: true, cancellationToken);
+    }
+
+    private static IReadOnlyList<LedgerLine> Lines(GuidedWorkload workload, Roofline roofline, double[] times)
+    {
         ILookup<Node, KernelCall>? kernels = MeasuredDevice.KernelsOf(workload.Executor)?.ToLookup(c => c.Node);
         return
         [
@@ -130,9 +134,9 @@ public static class StepProfiler
         Flops = launch.Cost.Flops,
     };
 
-    private static LedgerTotals Totals(IReadOnlyList<LedgerLine> lines, Plan plan, double? whole)
+    private static LedgerTotals Totals(IReadOnlyList<LedgerLine> lines, Plan plan, LaunchTimes? times)
     {
-        bool timed = whole is not null;
+        bool timed = times is not null;
         return new LedgerTotals
         {
             Launches = lines.Count,
@@ -141,7 +145,8 @@ public static class StepProfiler
             Flops = lines.Sum(l => l.Flops),
             GraphFlops = plan.Graph.Cost.Flops,
             Ms = timed ? lines.Sum(l => l.Ms) : null,
-            WholeMs = whole,
+            RunMs = times?.RunMs,
+            WholeMs = times?.WholeMs,
             LimitMs = timed ? lines.Sum(l => l.LimitMs) : null,
             Counters = timed ? null : KernelCounters.Sum(lines.Select(l => l.Counters!)),
         };
