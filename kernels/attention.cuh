@@ -177,17 +177,6 @@ __device__ __forceinline__ void product_nn(float (&c)[MT][DT][4], const float (&
 
 #else
 
-// Two binary32 values as a register of operands, the first in the lower half.
-__device__ __forceinline__ unsigned pair(float lower, float upper)
-{
-    unsigned y;
-    if constexpr (same<E, half>::value)
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(upper), "f"(lower));
-    else
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(upper), "f"(lower));
-    return y;
-}
-
 // Rows of 16 bytes are rows of an 8x8 matrix of 16 bits, or of an 8x4 one of 32 bits: ldmatrix serves both.
 __device__ __forceinline__ void product_nt(float (&c)[MT][NT][4], const E* sA, const E* sB)
 {
@@ -244,10 +233,10 @@ __device__ __forceinline__ void product_nn(float (&c)[MT][DT][4], const float (&
         unsigned a[MT][4];
 #pragma unroll
         for (int i = 0; i < MT; i++) {
-            a[i][0] = pair(p[i][j][0], p[i][j][1]);
-            a[i][1] = pair(p[i][j][2], p[i][j][3]);
-            a[i][2] = pair(p[i][j + 1][0], p[i][j + 1][1]);
-            a[i][3] = pair(p[i][j + 1][2], p[i][j + 1][3]);
+            a[i][0] = pair<E>(p[i][j][0], p[i][j][1]);
+            a[i][1] = pair<E>(p[i][j][2], p[i][j][3]);
+            a[i][2] = pair<E>(p[i][j + 1][0], p[i][j + 1][1]);
+            a[i][3] = pair<E>(p[i][j + 1][2], p[i][j + 1][3]);
         }
 #pragma unroll
         for (int d = 0; d < DT; d += 2) {

@@ -71,6 +71,53 @@ __device__ __forceinline__ void store(T* p, const float (&x)[N])
     *reinterpret_cast<Pack<T, N>*>(p) = v;
 }
 
+// Two values as one register of 16-bit elements, the first in the lower half.
+template <typename T>
+__device__ __forceinline__ unsigned pair(float lower, float upper);
+
+template <>
+__device__ __forceinline__ unsigned pair<half>(float lower, float upper)
+{
+    unsigned y;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(upper), "f"(lower));
+    return y;
+}
+
+template <>
+__device__ __forceinline__ unsigned pair<bfloat16>(float lower, float upper)
+{
+    unsigned y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(upper), "f"(lower));
+    return y;
+}
+
+// As store, to global memory, in as few instructions as there are 16 bytes: where much is unrolled the compiler takes packs apart, and an instruction per element moves a pack's
+// sectors once for each of them.
+template <int N, typename T>
+__device__ __forceinline__ void store_whole(T* p, const float (&x)[N])
+{
+    constexpr int WORDS = sizeof(T) * N / 4;
+    if constexpr (WORDS == 2 || (WORDS > 0 && WORDS % 4 == 0)) {
+        unsigned w[WORDS];
+#pragma unroll
+        for (int i = 0; i < WORDS; i++)
+            if constexpr (sizeof(T) == 4)
+                w[i] = __float_as_uint(x[i]);
+            else
+                w[i] = pair<T>(x[2 * i], x[2 * i + 1]);
+        unsigned long long address;
+        asm("cvta.to.global.u64 %0, %1;" : "=l"(address) : "l"(p));
+        if constexpr (WORDS == 2)
+            asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(w[0]), "r"(w[1]) : "memory");
+        else
+#pragma unroll
+            for (int i = 0; i < WORDS; i += 4)
+                asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address + 4 * i), "r"(w[i]), "r"(w[i + 1]), "r"(w[i + 2]), "r"(w[i + 3]) : "memory");
+    } else {
+        store(p, x);
+    }
+}
+
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 __device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }

@@ -21,8 +21,11 @@ constexpr bool same<S, S> = true;
 constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && (C2 == 0 || (same<X2, P> && C2 % E == 0)) && (D1 == 0 || (same<S1, P> && D1 % E == 0)) &&
                               (D2 == 0 || (same<S2, P> && D2 % E == 0));
 
+// Steps end where taps end: then no step has pieces beyond the last tap.
+constexpr bool WHOLE = CP % BK == 0 && DP % BK == 0;
+
 static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 : 4) == 0 && WN % 8 == 0, "a warp's part is made of fragments");
-static_assert(THREADS % CHUNKS == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels");
+static_assert(THREADS % (8 * CHUNKS) == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels, rows that are swizzled alike");
 static_assert(STAGES >= 2, "one stage is multiplied while another is filled");
 
 // The output pixel of a row of the block's tile. Without statistics, tiles run on from image to image.
@@ -67,49 +70,46 @@ struct Loader
     const S1* s1;
     const S2* s2;
     const P* w;
-    int row, chunk, first_o, first_b;
+    int row, chunk, place, first_o, first_b;
     int image[A], top[A], left[A], pixel[A];
-    int a, b, c;
+    int a, b, c, k;  // the tap, the channel, and the place of both in a row of w
 
     __device__ Loader(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const Class& part, int first_o, int images)
-        : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), first_o(first_o), first_b(part.first_b), a(part.first_a),
-          b(part.first_b), c(chunk * E)
+        : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), place(swizzle<CHUNKS>(row, chunk)), first_o(first_o), first_b(part.first_b), a(part.first_a),
+          b(part.first_b), c(chunk * E), k((a * KW + b) * CP + c)
     {
 #pragma unroll
-        for (int k = 0; k < A; k++)
+        for (int r = 0; r < A; r++)
         {
-            const OutputPixel output(part, row + k * ROWS, images);
-            image[k] = output.n;
+            const OutputPixel output(part, row + r * ROWS, images);
+            image[r] = output.n;
             // Far outside where there is no such pixel: every tap falls into the padding.
-            top[k] = output.valid ? output.i * STRIDE - PADDING_H : -(1 << 20);
-            left[k] = output.j * STRIDE - PADDING_W;
+            top[r] = output.valid ? output.i * STRIDE - PADDING_H : -(1 << 20);
+            left[r] = output.j * STRIDE - PADDING_W;
         }
         settle();
     }
 
     __device__ void load(unsigned char* stage)
     {
-        uint4* sA = reinterpret_cast<uint4*>(stage);
-        const unsigned to = shared_address(stage), weights = to + BM * ROW_BYTES;
+        uint4* sA = reinterpret_cast<uint4*>(stage) + place;
+        const unsigned to = shared_address(sA), weights = to + BM * ROW_BYTES;
 #pragma unroll
-        for (int k = 0; k < A; k++)
-        {
-            const int at = swizzle<CHUNKS>(row + k * ROWS, chunk);
+        for (int r = 0; r < A; r++)
             if (ASYNCHRONOUS)
-                copy_async(to + 16 * at, source(pixel[k]), pixel[k] >= 0);
+                copy_async(to + r * ROWS * ROW_BYTES, source(pixel[r]), pixel[r] >= 0);
             else
-                sA[at] = convert(pixel[k]);
-        }
-        // The skip connection's weights lie where those of a further tap would.
-        const P* gB = w + (first_o + row) * ROW + (a * KW + b) * CP + c;
+                sA[r * ROWS * CHUNKS] = convert(pixel[r]);
+        const P* gB = w + (first_o + row) * ROW + k;
 #pragma unroll
-        for (int k = 0; k < B; k++)
+        for (int r = 0; r < B; r++)
         {
-            const bool valid = (a < KH || in_skip()) && first_o + row + k * ROWS < O;
-            if (BN % ROWS == 0 || row + k * ROWS < BN)
-                copy_async(weights + 16 * swizzle<CHUNKS>(row + k * ROWS, chunk), valid ? gB + k * ROWS * ROW : w, valid);
+            const bool valid = (WHOLE || a < KH || in_skip()) && (O % BN == 0 || first_o + row + r * ROWS < O);
+            if (BN % ROWS == 0 || row + r * ROWS < BN)
+                copy_async(weights + r * ROWS * ROW_BYTES, valid ? gB + r * ROWS * ROW : w, valid);
         }
         c += BK;
+        k += BK;
         if (c >= (in_skip() ? DP : CP))
             settle();
     }
@@ -129,22 +129,28 @@ private:
                 b = first_b;
                 a += SPREAD;
             }
+            // At most one tap ends in a step.
+            if (CP >= BK)
+                break;
         }
         if (in_skip() && c >= DP)
             a++;
+        // Taps lie one behind the other, the skip connection's channels behind the last, unless taps are left out.
+        if (SPREAD > 1)
+            k = (a * KW + b) * CP + c;
 #pragma unroll
-        for (int k = 0; k < A; k++)
+        for (int r = 0; r < A; r++)
             if (in_skip())
-                pixel[k] = top[k] < -PADDING_H ? -1 : (image[k] * OH + top[k] + PADDING_H) * OW + left[k] + PADDING_W;
+                pixel[r] = top[r] < -PADDING_H ? -1 : (image[r] * OH + top[r] + PADDING_H) * OW + left[r] + PADDING_W;
             else
-                pixel[k] = a < KH && b < KW ? input_pixel(image[k], top[k] + a, left[k] + b) : -1;
+                pixel[r] = WHOLE || a < KH ? input_pixel(image[r], top[r] + a, left[r] + b) : -1;
     }
 
     __device__ bool in_second() const { return in_skip() ? D2 > 0 && c >= D1 : C2 > 0 && c >= C1; }
 
+    // In the padding an address that nobody looks at.
     __device__ const void* source(int pixel) const
     {
-        pixel = pixel < 0 ? 0 : pixel;
         if (in_skip())
             return in_second() ? static_cast<const void*>(s2 + pixel * D2 + c - D1) : s1 + pixel * D1 + c;
         return in_second() ? static_cast<const void*>(x2 + pixel * C2 + c - C1) : x1 + pixel * C1 + c;
@@ -158,13 +164,13 @@ private:
 #pragma unroll
         for (int e = 0; e < E; e++)
         {
-            const int k = c + e;
-            if (pixel < 0 || k >= (in_skip() ? D : C))
+            const int at = c + e;
+            if (pixel < 0 || at >= (in_skip() ? D : C))
                 continue;
             if (in_skip())
-                piece.value[e] = from_float<P>(k < D1 ? to_float(s1[pixel * D1 + k]) : to_float(s2[pixel * D2 + k - D1]));
+                piece.value[e] = from_float<P>(at < D1 ? to_float(s1[pixel * D1 + at]) : to_float(s2[pixel * D2 + at - D1]));
             else
-                piece.value[e] = from_float<P>(k < C1 ? to_float(x1[pixel * C1 + k]) : to_float(x2[pixel * C2 + k - C1]));
+                piece.value[e] = from_float<P>(at < C1 ? to_float(x1[pixel * C1 + at]) : to_float(x2[pixel * C2 + at - C1]));
         }
         return piece.bits;
     }
@@ -187,16 +193,19 @@ struct Sums
 
     __device__ void multiply(const unsigned char* stage)
     {
-        const unsigned sA = shared_address(stage), sB = sA + BM * ROW_BYTES;
         const int lane = threadIdx.x % 32, first_m = threadIdx.x / 32 / WARPS_N * WM, first_n = threadIdx.x / 32 % WARPS_N * WN;
+        const unsigned sA = shared_address(stage), sB = sA + BM * ROW_BYTES;
 #pragma unroll
         for (int k = 0; k < CHUNKS; k += 2)
         {
+            // Rows eight apart are swizzled alike, so one address serves all fragments of a step, plus a constant.
+            const unsigned fA = sA + 16 * swizzle<CHUNKS>(first_m + lane % 16, k + lane / 16);
+            const unsigned fB = sB + 16 * swizzle<CHUNKS>(first_n + lane / 16 * 8 + lane % 8, k + lane / 8 % 2);
             unsigned rA[WM / 16][4], rB[WN / 8][2];
 #pragma unroll
             for (int i = 0; i < WM / 16; i++)
             {
-                load_matrices(rA[i], sA + 16 * swizzle<CHUNKS>(first_m + i * 16 + lane % 16, k + lane / 16));
+                load_matrices(rA[i], fA + i * 16 * ROW_BYTES);
 #if TF32
 #pragma unroll
                 for (int v = 0; v < 4; v++)
@@ -207,11 +216,11 @@ struct Sums
             for (int j = 0; j + 1 < WN / 8; j += 2)
             {
                 unsigned both[4];
-                load_matrices(both, sB + 16 * swizzle<CHUNKS>(first_n + j * 8 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2));
+                load_matrices(both, fB + j * 8 * ROW_BYTES);
                 rB[j][0] = both[0], rB[j][1] = both[1], rB[j + 1][0] = both[2], rB[j + 1][1] = both[3];
             }
             if (WN / 8 % 2 == 1)
-                load_matrices(rB[WN / 8 - 1], sB + 16 * swizzle<CHUNKS>(first_n + WN - 8 + lane % 8, k + lane / 8 % 2));
+                load_matrices(rB[WN / 8 - 1], fB + (WN / 8 - 1) * 8 * ROW_BYTES);
 #pragma unroll
             for (int i = 0; i < WM / 16; i++)
 #pragma unroll
@@ -250,14 +259,16 @@ struct Sums
 #pragma unroll 1
         for (int k = 0; k < CHUNKS; k++)
         {
+            // Rows eight apart are swizzled alike.
+            const float4 *fB = sB + swizzle<CHUNKS>(n, k), *fA[2] = {sA + swizzle<CHUNKS>(m, k), sA + swizzle<CHUNKS>(m + 4, k)};
             float4 rB[TN];
 #pragma unroll
             for (int j = 0; j < TN; j++)
-                rB[j] = sB[swizzle<CHUNKS>(n + j * 8, k)];
+                rB[j] = fB[j * 8 * CHUNKS];
 #pragma unroll
             for (int i = 0; i < TM; i++)
             {
-                const float4 rA = sA[swizzle<CHUNKS>(m + i * 4, k)];
+                const float4 rA = fA[i % 2][i / 2 * 8 * CHUNKS];
 #pragma unroll
                 for (int j = 0; j < TN; j++)
                     rC[i][j] = fmaf(rA.w, rB[j].w, fmaf(rA.z, rB[j].z, fmaf(rA.y, rB[j].y, fmaf(rA.x, rB[j].x, rC[i][j]))));

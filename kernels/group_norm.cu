@@ -80,34 +80,33 @@ __device__ __forceinline__ void write(const Place& p, int step, const Pack<HELD,
 #pragma unroll
     for (int i = 0; i < V; i++)
         v[i] *= 1.0f / QUAD;
-    store(y + p.pooled(step) * CHANNELS + p.channel, v);
+    store_whole(p.image(y, UNITS * CHANNELS) + p.unit(step) * CHANNELS + p.channel, v);
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, Y* y, STATISTICS* statistics)
 {
     __shared__ GroupSums<1> s;
+    __shared__ __align__(16) Parameters sParameters;
     const Place p;
+    sParameters.read(gamma, beta, scale_shift);
     Pack<HELD, V> rX[STEPS][QUAD];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
             if (p.valid(k))
-                rX[k][q] = take_x(x, x2, p.pixel(k, q), p.channel);
-            else
-#pragma unroll
-                for (int i = 0; i < V; i++)
-                    rX[k][q].at[i] = from_float<HELD>(0.0f);
+                rX[k][q] = take_x(p, x, x2, p.pixel(k, q));
 
     float v[1][V] = {}, sums[1][PLANES], mean[PLANES], rstd[PLANES];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
+            if (p.valid(k))
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                v[0][i] += to_float(rX[k][q].at[i]);
+                for (int i = 0; i < V; i++)
+                    v[0][i] += to_float(rX[k][q].at[i]);
     group_sums(v, sums, s);
 #pragma unroll
     for (int j = 0; j < PLANES; j++)
@@ -130,7 +129,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     if (!p.active)
         return;
     float a[V], b[V];
-    affine(p, gamma, beta, scale_shift, a, b);
+    sParameters.of(p, a, b);
 #pragma unroll
     for (int j = 0; j < PLANES; j++)
         rstd[j] = 1.0f / sqrtf(sums[0][j] / (PIXELS * D) + EPSILON);
@@ -155,6 +154,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const X* x, const X2* x2, float2* partials)
 {
     __shared__ ColumnSums s;
+    __shared__ float sMean[COLUMNS];
     const Place p;
     Pack<HELD, V> rX[STEPS];
     const int tile = blockIdx.y, rows = min(TILE_ROWS, PIXELS - tile * TILE_ROWS);
@@ -162,7 +162,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
         if (p.valid(k))
-            rX[k] = take_x(x, x2, p.pixel(k, 0), p.channel);
+            rX[k] = take_x(p, x, x2, p.pixel(k, 0));
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
         if (p.valid(k))
@@ -174,6 +174,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
     for (int i = 0; i < V; i++) {
         mean[i] /= rows;
         v[i] = 0;
+        if (p.row == 0)
+            sMean[threadIdx.x * V + i] = mean[i];
     }
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
@@ -184,10 +186,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(const 
                 v[i] = fmaf(d, d, v[i]);
             }
     column_sums(v, squares, s);
-    if (p.row == 0)
-#pragma unroll
-        for (int i = 0; i < V; i++)
-            partials[((long long)p.n * TILES + tile) * CHANNELS + p.channel + i] = make_float2(mean[i], squares[i]);
+    for (int c = threadIdx.x; c < COLUMNS; c += THREADS)
+        partials[((long long)p.n * TILES + tile) * CHANNELS + blockIdx.x * COLUMNS + c] = make_float2(sMean[c], s.total[c]);
 }
 
 extern "C" __global__ void group_norm_statistics(const float2* partials, STATISTICS* statistics) // 128 threads
@@ -212,19 +212,22 @@ extern "C" __global__ void group_norm_statistics(const float2* partials, STATIST
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_apply(
     const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const STATISTICS* statistics, Y* y)
 {
+    __shared__ __align__(16) Parameters sParameters;
+    __shared__ Statistics sStatistics;
     const Place p;
-    if (!p.active)
-        return;
+    sParameters.read(gamma, beta, scale_shift);
+    sStatistics.read(statistics);
     Pack<HELD, V> rX[STEPS][QUAD];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
             if (p.valid(k))
-                rX[k][q] = take_x(x, x2, p.pixel(k, q), p.channel);
+                rX[k][q] = take_x(p, x, x2, p.pixel(k, q));
+    __syncthreads();
     float mean[PLANES], rstd[PLANES], a[V], b[V];
-    read_statistics(p, statistics, mean, rstd);
-    affine(p, gamma, beta, scale_shift, a, b);
+    sStatistics.of(p, mean, rstd);
+    sParameters.of(p, a, b);
 #pragma unroll
     for (int i = 0; i < V; i++)
         a[i] *= rstd[i / UNITED];

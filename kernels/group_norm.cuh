@@ -51,6 +51,7 @@ constexpr int THREADS = (P * ROWS + 31) / 32 * 32;
 constexpr int UNITED = greatest_common_divisor(V, D);   // neighbours in a pack that are always of one group
 constexpr int PLANES = V / UNITED;                      // sums over a group that a pack adds to
 static_assert(CHANNELS % GROUPS == 0 && CHANNELS % COLUMNS == 0 && COLUMNS % V == 0 && SPLIT % V == 0, "shapes");
+static_assert((long long)PIXELS * CHANNELS < 1ll << 31, "offsets within an image are of 32 bits");
 static_assert(QUAD == 1 || (QUAD == 4 && WIDTH % 2 == 0 && PIXELS % (2 * WIDTH) == 0), "images that are pooled are even");
 
 struct Place {
@@ -63,18 +64,19 @@ struct Place {
     __device__ __forceinline__ int unit(int step) const { return (blockIdx.y * STEPS + step) * ROWS + row; }
     __device__ __forceinline__ bool valid(int step) const { return active && unit(step) < UNITS; }
 
-    // The pixel's number in all images.
-    __device__ __forceinline__ long long pixel(int step, int q) const
+    // The pixel's number in its image.
+    __device__ __forceinline__ int pixel(int step, int q) const
     {
         const int u = unit(step);
         if constexpr (QUAD == 1)
-            return (long long)n * PIXELS + u;
+            return u;
         constexpr int HALF = WIDTH / 2 > 0 ? WIDTH / 2 : 1;
-        return (long long)n * PIXELS + (u / HALF * 2 + q / 2) * WIDTH + u % HALF * 2 + q % 2;
+        return (u / HALF * 2 + q / 2) * WIDTH + u % HALF * 2 + q % 2;
     }
 
-    // The number of the pixel of the pooled image.
-    __device__ __forceinline__ long long pooled(int step) const { return (long long)n * UNITS + unit(step); }
+    // This image of a tensor of so many elements to the image.
+    template <typename S>
+    __device__ __forceinline__ S* image(S* tensor, int elements) const { return tensor + (long long)n * elements; }
 };
 
 template <typename A, typename B> struct same { static constexpr bool value = false; };
@@ -96,11 +98,11 @@ __device__ __forceinline__ Pack<H, V> take(const S* p)
     }
 }
 
-__device__ __forceinline__ Pack<HELD, V> take_x(const X* x, const X2* x2, long long pixel, int channel)
+__device__ __forceinline__ Pack<HELD, V> take_x(const Place& p, const X* x, const X2* x2, int pixel)
 {
-    if (SPLIT == CHANNELS || channel < SPLIT)
-        return take<HELD>(x + pixel * SPLIT + channel);
-    return take<HELD>(x2 + pixel * (CHANNELS - SPLIT) + channel - SPLIT);
+    if (SPLIT == CHANNELS || p.channel < SPLIT)
+        return take<HELD>(p.image(x, PIXELS * SPLIT) + pixel * SPLIT + p.channel);
+    return take<HELD>(p.image(x2, PIXELS * (CHANNELS - SPLIT)) + pixel * (CHANNELS - SPLIT) + p.channel - SPLIT);
 }
 
 // Sums over the block's groups, of K numbers at once: v[k][i] is what this thread has for channel i of its pack, sums[k][j] what all have for the group of channel UNITED * j.
@@ -186,34 +188,51 @@ __device__ __forceinline__ void column_sums(const float (&v)[V], float (&sums)[V
         sums[i] = s.total[threadIdx.x % P * V + i];
 }
 
-// z = x^ * a + b with x^ = (x - mean) * rstd: gamma and beta, scale and shift as one multiplication and one addition.
-__device__ __forceinline__ void affine(const Place& p, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, float (&a)[V], float (&b)[V])
-{
-    load(gamma + p.channel, a);
-    if (beta)
-        load(beta + p.channel, b);
-    else
-        for (int i = 0; i < V; i++)
-            b[i] = 0;
-#if MODULATED
-    float scale[V], shift[V];
-    load(scale_shift + (long long)p.n * 2 * CHANNELS + p.channel, scale);
-    load(scale_shift + (long long)p.n * 2 * CHANNELS + CHANNELS + p.channel, shift);
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-        a[i] *= 1.0f + scale[i];
-        b[i] = b[i] * (1.0f + scale[i]) + shift[i];
-    }
-#endif
-}
+// What is to be known of the block's channels, read once by the block: z = x^ * a + b with x^ = (x - mean) * rstd makes gamma and beta, scale and shift one multiplication and one
+// addition. There after the next barrier.
+struct Parameters {
+    float a[COLUMNS], b[COLUMNS];
 
-__device__ __forceinline__ void read_statistics(const Place& p, const STATISTICS* statistics, float (&mean)[PLANES], float (&rstd)[PLANES])
-{
-#pragma unroll
-    for (int j = 0; j < PLANES; j++) {
-        float s[2];
-        load(statistics + ((long long)p.n * GROUPS + (p.channel + j * UNITED) / D) * 2, s);
-        mean[j] = s[0];
-        rstd[j] = s[1];
+    __device__ __forceinline__ void read(const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift)
+    {
+        for (int i = threadIdx.x; i < COLUMNS; i += THREADS) {
+            const int c = blockIdx.x * COLUMNS + i;
+            float scale = 1, shift = 0;
+#if MODULATED
+            scale += to_float(scale_shift[(long long)blockIdx.z * 2 * CHANNELS + c]);
+            shift = to_float(scale_shift[(long long)blockIdx.z * 2 * CHANNELS + CHANNELS + c]);
+#endif
+            a[i] = gamma[c] * scale;
+            b[i] = (beta ? beta[c] : 0.0f) * scale + shift;
+        }
     }
-}
+
+    __device__ __forceinline__ void of(const Place& p, float (&pack_a)[V], float (&pack_b)[V]) const
+    {
+        load(a + p.channel % COLUMNS, pack_a);
+        load(b + p.channel % COLUMNS, pack_b);
+    }
+};
+
+struct Statistics {
+    float mean[COLUMNS], rstd[COLUMNS];
+
+    __device__ __forceinline__ void read(const STATISTICS* statistics)
+    {
+        for (int i = threadIdx.x; i < COLUMNS; i += THREADS) {
+            float pair[2];
+            load(statistics + ((long long)blockIdx.z * GROUPS + (blockIdx.x * COLUMNS + i) / D) * 2, pair);
+            mean[i] = pair[0];
+            rstd[i] = pair[1];
+        }
+    }
+
+    __device__ __forceinline__ void of(const Place& p, float (&pack_mean)[PLANES], float (&pack_rstd)[PLANES]) const
+    {
+#pragma unroll
+        for (int j = 0; j < PLANES; j++) {
+            pack_mean[j] = mean[p.channel % COLUMNS + j * UNITED];
+            pack_rstd[j] = rstd[p.channel % COLUMNS + j * UNITED];
+        }
+    }
+};

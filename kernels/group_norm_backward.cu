@@ -89,13 +89,24 @@ extern "C" __global__ void group_norm_backward_naive(
     }
 }
 
-// What a thread knows of its channels.
+// What the block knows of its channels, and a thread of its own.
+struct SharedChannels {
+    Parameters parameters;
+    Statistics statistics;
+};
+
 struct Channels {
     float mean[PLANES], rstd[PLANES], a[V], b[V];
-    __device__ __forceinline__ Channels(const Place& p, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift)
+
+    // All threads of the block call it.
+    __device__ __forceinline__ Channels(
+        const Place& p, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, SharedChannels& s)
     {
-        read_statistics(p, statistics, mean, rstd);
-        affine(p, gamma, beta, scale_shift, a, b);
+        s.parameters.read(gamma, beta, scale_shift);
+        s.statistics.read(statistics);
+        __syncthreads();
+        s.parameters.of(p, a, b);
+        s.statistics.of(p, mean, rstd);
     }
 };
 
@@ -103,10 +114,10 @@ __device__ __forceinline__ void take_unit(const Place& p, int step, const DY* dy
 {
 #pragma unroll
     for (int q = 0; q < QUAD; q++)
-        rX[q] = take<X>(x + p.pixel(step, q) * CHANNELS + p.channel);
+        rX[q] = take<X>(p.image(x, PIXELS * CHANNELS) + p.pixel(step, q) * CHANNELS + p.channel);
 #pragma unroll
     for (int q = 0; q < DYS; q++)
-        rDY[q] = take<DY>(dy + (POOL ? p.pooled(step) : p.pixel(step, q)) * CHANNELS + p.channel);
+        rDY[q] = take<DY>(p.image(dy, (POOL ? UNITS : PIXELS) * CHANNELS) + (POOL ? p.unit(step) : p.pixel(step, q)) * CHANNELS + p.channel);
 }
 
 __device__ __forceinline__ void add_unit(const Pack<DY, V> (&rDY)[DYS], const Pack<X, V> (&rX)[QUAD], const Channels& c, float (&sums)[2][V])
@@ -129,7 +140,7 @@ __device__ __forceinline__ void write_unit(
     if (ADDED)
 #pragma unroll
         for (int q = 0; q < RESIDUALS; q++)
-            load(residual + (RESIDUAL_POOL ? p.pooled(step) : p.pixel(step, q)) * CHANNELS + p.channel, r[q]);
+            load(p.image(residual, (RESIDUAL_POOL ? UNITS : PIXELS) * CHANNELS) + (RESIDUAL_POOL ? p.unit(step) : p.pixel(step, q)) * CHANNELS + p.channel, r[q]);
 #pragma unroll
     for (int q = 0; q < QUAD; q++) {
         float v[V];
@@ -142,7 +153,7 @@ __device__ __forceinline__ void write_unit(
             if (ADDED)
                 v[i] += r[q % RESIDUALS][i] * (RESIDUAL_POOL ? 0.25f : 1.0f);
         }
-        store(dx + p.pixel(step, q) * CHANNELS + p.channel, v);
+        store_whole(p.image(dx, PIXELS * CHANNELS) + p.pixel(step, q) * CHANNELS + p.channel, v);
     }
 }
 
@@ -150,6 +161,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_fused(
     const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const RESIDUAL* residual, DX* dx)
 {
     __shared__ GroupSums<2> s;
+    __shared__ __align__(16) SharedChannels sChannels;
     const Place p;
     Pack<DY, V> rDY[STEPS][DYS];
     Pack<X, V> rX[STEPS][QUAD];
@@ -157,7 +169,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_fused(
     for (int k = 0; k < STEPS; k++)
         if (p.valid(k))
             take_unit(p, k, dy, x, rDY[k], rX[k]);
-    const Channels c(p, statistics, gamma, beta, scale_shift);
+    const Channels c(p, statistics, gamma, beta, scale_shift, sChannels);
     float v[2][V] = {}, means[2][PLANES];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
@@ -179,8 +191,10 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partia
     const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, float2* partials)
 {
     __shared__ ColumnSums s;
+    __shared__ float sSum[COLUMNS];
+    __shared__ __align__(16) SharedChannels sChannels;
     const Place p;
-    const Channels c(p, statistics, gamma, beta, scale_shift);
+    const Channels c(p, statistics, gamma, beta, scale_shift, sChannels);
     float v[2][V] = {}, sum[V], product[V];
 #pragma unroll 4
     for (int k = 0; k < STEPS; k++)
@@ -191,11 +205,13 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partia
             add_unit(rDY, rX, c, v);
         }
     column_sums(v[0], sum, s);
-    column_sums(v[1], product, s);
     if (p.row == 0)
 #pragma unroll
         for (int i = 0; i < V; i++)
-            partials[((long long)p.n * TILES + blockIdx.y) * CHANNELS + p.channel + i] = make_float2(sum[i], product[i]);
+            sSum[threadIdx.x * V + i] = sum[i];
+    column_sums(v[1], product, s);
+    for (int i = threadIdx.x; i < COLUMNS; i += THREADS)
+        partials[((long long)p.n * TILES + blockIdx.y) * CHANNELS + blockIdx.x * COLUMNS + i] = make_float2(sSum[i], s.total[i]);
 }
 
 extern "C" __global__ void group_norm_backward_means(const float2* partials, float2* means) // 128 threads
@@ -219,10 +235,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_apply(
     const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const RESIDUAL* residual,
     const float2* group_means, DX* dx)
 {
+    __shared__ __align__(16) SharedChannels sChannels;
     const Place p;
-    if (!p.active)
-        return;
-    const Channels c(p, statistics, gamma, beta, scale_shift);
+    const Channels c(p, statistics, gamma, beta, scale_shift, sChannels);
     float means[2][PLANES];
 #pragma unroll
     for (int j = 0; j < PLANES; j++) {
