@@ -5,6 +5,7 @@ using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Emulation;
 using Kernels.Emulation.Checking;
+using Kernels.Measurement;
 using Kernels.Runtime;
 
 namespace Kernels.Cli;
@@ -69,7 +70,17 @@ internal sealed class DeviceOptions
     /// <summary>Adds the options to a command.</summary>
     public void AddTo(Command command)
     {
-        foreach (Option option in new Option[] { _device, _threads, _precision, _classifierPrecision, _driver, _deterministic, _check, KernelsDir, KernelCache, _disableFusion })
+        AddMeasuredTo(command);
+        foreach (Option option in new Option[] { _precision, _classifierPrecision, _deterministic })
+        {
+            command.Add(option);
+        }
+    }
+
+    /// <summary>Adds the options to a command that measures: it says itself at which precisions.</summary>
+    public void AddMeasuredTo(Command command)
+    {
+        foreach (Option option in new Option[] { _device, _threads, _driver, _check, KernelsDir, KernelCache, _disableFusion })
         {
             command.Add(option);
         }
@@ -82,30 +93,12 @@ internal sealed class DeviceOptions
     /// <exception cref="DeviceException">There is no such device.</exception>
     public Backend Open(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions = default)
     {
-        int? threads = parsed.GetValue(_threads);
-        if (threads is < 1 or > 1024)
-        {
-            throw new ConfigurationException($"--threads is {threads}; it must be 1 to 1024");
-        }
-
         if (parsed.GetValue(_deterministic) == false)
         {
             throw new ConfigurationException("--deterministic is always true: there is no faster way that is not");
         }
 
-        string device = parsed.GetValue(_device)!;
-        Driver? driver = device switch
-        {
-            "cpu" => null,
-            "auto" => TryCuda(),
-            "emulator" => new EmulatorDriver(new EmulatorOptions
-            {
-                Checks = parsed.GetValue(_check) == "none" ? Checks.None : Checks.All,
-                Workers = threads ?? Environment.ProcessorCount,
-            }),
-            _ => Cuda(device, parsed.GetValue(_driver)!),
-        };
-        if (driver is not null)
+        if (OpenDriver(parsed, counters: false) is Driver driver)
         {
             return new GpuBackend(driver, GpuOptions(parsed, precisions));
         }
@@ -114,11 +107,30 @@ internal sealed class DeviceOptions
         {
             if (parsed.GetValue(option) is string precision and not "fp32")
             {
-                throw new ConfigurationException($"{option.Name} {precision} needs a GPU or the emulator: the CPU computes in fp32");
+                throw CpuPrecision(option.Name, precision);
             }
         }
 
-        return new CpuBackend(threads);
+        return new CpuBackend(Threads(parsed));
+    }
+
+    /// <summary>Opens a device that is measured at one precision. The emulator counts; what it looks for is up to <c>--check</c>.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="precision">How it multiplies and stores.</param>
+    /// <exception cref="ConfigurationException">An option has a value that does not fit the device.</exception>
+    /// <exception cref="DeviceException">There is no such device.</exception>
+    public MeasuredDevice OpenMeasured(ParseResult parsed, Precision precision)
+    {
+        Driver? driver = OpenDriver(parsed, counters: true);
+        if (driver is null)
+        {
+            return precision == Precision.Fp32
+                ? new MeasuredDevice(new CpuBackend(Threads(parsed)), "cpu")
+                : throw CpuPrecision("--precision", precision.ToString().ToLowerInvariant());
+        }
+
+        GpuBackend backend = new(driver, GpuOptions(parsed, (precision, precision)));
+        return driver is EmulatorDriver emulator ? new MeasuredDevice(backend, "emulator", () => Counters(emulator.LastCounters!)) : new MeasuredDevice(backend, "cuda");
     }
 
     /// <summary>Names of fusions to leave out.</summary>
@@ -173,6 +185,45 @@ internal sealed class DeviceOptions
         {
             return null;
         }
+    }
+
+    private static KernelCounters Counters(LaunchCounters launch) => new()
+    {
+        Instructions = launch.ThreadInstructions,
+        Flops = launch.Flops,
+        TensorFlops = launch.TensorFlops,
+        BytesAsked = launch.GlobalReadBytes + launch.GlobalWrittenBytes,
+        Sectors = launch.GlobalReadSectors + launch.GlobalWrittenSectors,
+        LeastBytes = launch.DistinctReadBytes + launch.DistinctWrittenBytes,
+        BankConflicts = launch.SharedExtraWavefronts,
+    };
+
+    private static ConfigurationException CpuPrecision(string option, string precision) =>
+        new($"{option} {precision} needs a GPU or the emulator: the CPU computes in fp32");
+
+    private int? Threads(ParseResult parsed)
+    {
+        int? threads = parsed.GetValue(_threads);
+        return threads is < 1 or > 1024 ? throw new ConfigurationException($"--threads is {threads}; it must be 1 to 1024") : threads;
+    }
+
+    // Null for the CPU.
+    private Driver? OpenDriver(ParseResult parsed, bool counters)
+    {
+        int? threads = Threads(parsed);
+        string device = parsed.GetValue(_device)!;
+        return device switch
+        {
+            "cpu" => null,
+            "auto" => TryCuda(),
+            "emulator" => new EmulatorDriver(new EmulatorOptions
+            {
+                Checks = parsed.GetValue(_check) == "none" ? Checks.None : Checks.All,
+                Counters = counters,
+                Workers = threads ?? Environment.ProcessorCount,
+            }),
+            _ => Cuda(device, parsed.GetValue(_driver)!),
+        };
     }
 
     private static Option<string?> PrecisionOption(string name, string description)

@@ -259,7 +259,7 @@ public sealed class ExecutorTests(CpuFixture cpu) : IClassFixture<CpuFixture>
 
         public override void Run(CancellationToken cancellationToken = default) => inner.Run(cancellationToken);
 
-        protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken) => inner.Profile(milliseconds, cancellationToken);
+        protected internal override double TimeLaunch(int launch) => inner.TimeLaunch(launch);
 
         protected override void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes) => inner.Write(tensor.Name, System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(bytes));
 

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Kernels.Runtime;
 
 /// <summary>A device that runs plans.</summary>
@@ -120,6 +122,17 @@ public abstract class Executor : IDisposable
         ProfileCore(milliseconds, cancellationToken);
     }
 
+    /// <summary>Runs the plan once, as <see cref="Run"/> does.</summary>
+    /// <param name="cancellationToken">As for <see cref="Run"/>.</param>
+    /// <returns>How long it took in milliseconds, by the device's clock where it has one.</returns>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public virtual double Time(CancellationToken cancellationToken = default)
+    {
+        long start = Stopwatch.GetTimestamp();
+        Run(cancellationToken);
+        return Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -127,10 +140,22 @@ public abstract class Executor : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Runs the plan once and measures every launch.</summary>
+    /// <summary>Runs the plan once and measures every launch; each by itself, unless a device can do better.</summary>
     /// <param name="milliseconds">Receives one time per launch.</param>
     /// <param name="cancellationToken">Looked at before every launch.</param>
-    protected abstract void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken);
+    protected virtual void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    {
+        for (int i = 0; i < milliseconds.Length; i++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            milliseconds[i] = TimeLaunch(i);
+        }
+    }
+
+    /// <summary>Runs one launch of the plan.</summary>
+    /// <param name="launch">Its position in <see cref="Plan.Launches"/>.</param>
+    /// <returns>How long it took in milliseconds, by the device's clock where it has one.</returns>
+    protected internal abstract double TimeLaunch(int launch);
 
     /// <summary>Copies to the device.</summary>
     /// <param name="tensor">An input.</param>

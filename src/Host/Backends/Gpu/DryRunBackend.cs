@@ -68,7 +68,7 @@ public sealed class DryRunBackend : Backend
 
         public override void Run(CancellationToken cancellationToken = default) => throw new DeviceException(Nothing);
 
-        protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken) => throw new DeviceException(Nothing);
+        protected internal override double TimeLaunch(int launch) => throw new DeviceException(Nothing);
 
         protected override void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes)
         {

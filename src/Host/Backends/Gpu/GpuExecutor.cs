@@ -6,6 +6,7 @@ namespace Kernels.Backends.Gpu;
 /// <summary>A plan bound to an arena on the device: kernels with their argument blocks, launched one by one or replayed as one graph.</summary>
 internal sealed class GpuExecutor : Executor
 {
+    private readonly GpuBackend _backend;
     private readonly Driver _driver;
     private readonly GpuOptions _options;
     private readonly Lock _gate;
@@ -17,12 +18,16 @@ internal sealed class GpuExecutor : Executor
 
     // _ends[i]: the kernels of launches 0 to i.
     private readonly int[] _ends;
+    private readonly DriverEvent _start;
+    private readonly DriverEvent _end;
+    private readonly List<DriverEvent> _between = [];
     private readonly GpuDebugger? _debugger;
     private DriverGraph? _graph;
 
     public GpuExecutor(GpuBackend backend, KernelLibrary library, DeviceWeights deviceWeights, Plan plan, Weights weights)
     {
         Plan = plan;
+        _backend = backend;
         _driver = backend.Driver;
         _options = backend.Options;
         _gate = backend.Gate;
@@ -41,6 +46,7 @@ internal sealed class GpuExecutor : Executor
             _functions = [.. _lowering.Calls.Select(c => library.Function(c.Kernel))];
             _arguments = [.. _lowering.Calls.Select(c => c.Arguments.ToArray())];
             _stream = _driver.CreateStream();
+            (_start, _end) = (_driver.CreateEvent(), _driver.CreateEvent());
             _debugger = _options.DebugLevel > 0 ? new GpuDebugger(this, _driver, _options) : null;
         }
         catch
@@ -102,24 +108,90 @@ internal sealed class GpuExecutor : Executor
     /// <param name="tensor">The tensor.</param>
     internal ulong Address(Tensor tensor) => _arena.Address + (ulong)Plan.Memory.Offsets[tensor];
 
-    protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    public override double Time(CancellationToken cancellationToken = default)
     {
         lock (_gate)
         {
-            using DriverEvent start = _driver.CreateEvent(), end = _driver.CreateEvent();
+            // Capturing is not part of what is timed.
+            if (_options.Capture && _graph is null)
+            {
+                _graph = Capture();
+            }
+
+            _driver.Record(_start, _stream);
+            Run(cancellationToken);
+            _driver.Record(_end, _stream);
+            return _driver.ElapsedMilliseconds(_start, _end);
+        }
+    }
+
+    /// <summary>Runs the plan kernel by kernel and waits for each, for a device that counts what the last one did.</summary>
+    /// <param name="after">Told of every kernel that has run.</param>
+    /// <param name="cancellationToken">Looked at before every kernel.</param>
+    internal void RunEach(Action<KernelCall> after, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+        {
+            for (int i = 0; i < _functions.Length; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                LaunchCall(i);
+                Synchronize();
+                after(Calls[i]);
+            }
+        }
+    }
+
+    /// <summary>Empties the device's cache before what is launched next.</summary>
+    internal void EvictCache() => _backend.EvictCache(_stream);
+
+    // One event between every two launches and no waiting in between; the device is kept busy until all of them are queued, as they would be in a graph.
+    protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    {
+        const int QueuedPerEviction = 32;
+        cancellationToken.ThrowIfCancellationRequested();
+        lock (_gate)
+        {
+            while (_between.Count <= _ends.Length)
+            {
+                _between.Add(_driver.CreateEvent());
+            }
+
+            for (int i = 0; i < Calls.Count; i += QueuedPerEviction)
+            {
+                EvictCache();
+            }
+
             int call = 0;
             for (int launch = 0; launch < _ends.Length; launch++)
             {
-                cancellationToken.ThrowIfCancellationRequested();
-                _driver.Record(start, _stream);
+                _driver.Record(_between[launch], _stream);
                 for (; call < _ends[launch]; call++)
                 {
                     LaunchCall(call);
                 }
-
-                _driver.Record(end, _stream);
-                milliseconds[launch] = _driver.ElapsedMilliseconds(start, end);
             }
+
+            _driver.Record(_between[_ends.Length], _stream);
+            for (int launch = 0; launch < _ends.Length; launch++)
+            {
+                milliseconds[launch] = _driver.ElapsedMilliseconds(_between[launch], _between[launch + 1]);
+            }
+        }
+    }
+
+    protected internal override double TimeLaunch(int launch)
+    {
+        lock (_gate)
+        {
+            _driver.Record(_start, _stream);
+            for (int call = launch == 0 ? 0 : _ends[launch - 1]; call < _ends[launch]; call++)
+            {
+                LaunchCall(call);
+            }
+
+            _driver.Record(_end, _stream);
+            return _driver.ElapsedMilliseconds(_start, _end);
         }
     }
 
@@ -163,6 +235,9 @@ internal sealed class GpuExecutor : Executor
             lock (_gate)
             {
                 _graph?.Dispose();
+                _start.Dispose();
+                _end.Dispose();
+                _between.ForEach(e => e.Dispose());
                 _stream.Dispose();
                 _lowering.Dispose();
                 _arena.Dispose();
