@@ -70,7 +70,45 @@ public sealed class MeasuringCommandTests : IDisposable
         Assert.All(report.Rows, r => Assert.True(r.Verified!.Passed && r.MedianMs > 0 && r.Part == "op"));
     }
 
-    // Two attentions of one image: 8 x 8 x 64 channels. Every kernel of the emulator counts the same each time.
+    // The attention pool of the classifier adds a vector of 64 channels to each of 8 x 8 tokens and their mean: one addition per element, and each is read twice and written once.
+    [Fact]
+    public async Task The_emulators_counters_are_those_of_the_op()
+    {
+        Cuda.Require();
+        const int Elements = 64 * 65;
+        (await CliRun.Of("bench", "--device", "emulator", "--model", "shapes32", "--kernels", "AddPositional", "--json", _folder["a.json"])).Expect(ExitCode.Done);
+        BenchRow row = Assert.Single(BenchReport.Load(_folder["a.json"]).Rows);
+        Assert.Equal(("op", "AddPositional", "[1,65,64] w[64,65] -> [1,65,64]", 1), (row.Part, row.Op, row.Shapes, row.Uses));
+        Assert.Equal((Elements, 3 * 4 * Elements, 1, 1), (row.Flops, row.Bytes, row.Launches, row.Kernels));
+        Assert.Equal((Elements, 0, 3 * 4 * Elements, 3 * 4 * Elements, 0), (row.Counters!.Flops, row.Counters.TensorFlops, row.Counters.BytesAsked, row.Counters.LeastBytes, row.Counters.BankConflicts));
+
+        // A warp reads 32 channels of one token at a time: 4 sectors of a and of y, and 32 of the table, which lies the other way about.
+        Assert.Equal(Elements / 32 * (4 + 4 + 32), row.Counters.Sectors);
+        Assert.Equal(0, row.Verified!.RelativeL2);
+    }
+
+    [Fact]
+    public async Task A_kernel_that_computes_something_else_is_not_measured()
+    {
+        Cuda.Require();
+        const string Right = "to_float(a[i]) + to_float(b[i % C";
+        foreach (string resource in typeof(BenchReport).Assembly.GetManifestResourceNames().Where(n => n.StartsWith("kernels/", StringComparison.Ordinal)))
+        {
+            using StreamReader reader = new(typeof(BenchReport).Assembly.GetManifestResourceStream(resource)!);
+            string source = reader.ReadToEnd();
+            Assert.Equal(resource == "kernels/elementwise.cu", source.Contains(Right, StringComparison.Ordinal));
+            File.WriteAllText(_folder[Path.GetFileName(resource)], source.Replace(Right, Right.Replace("+", "-", StringComparison.Ordinal), StringComparison.Ordinal));
+        }
+
+        CliRun run = (await CliRun.Of(
+            "bench", "--device", "emulator", "--model", "shapes32", "--kernels", "AddPositional", "--kernels-dir", _folder.Path, "--json", _folder["a.json"])).Expect(ExitCode.VerificationFailed);
+        Assert.Contains("FAILED", run.Output, StringComparison.Ordinal);
+        BenchRow row = Assert.Single(BenchReport.Load(_folder["a.json"]).Rows);
+        Assert.False(row.Verified!.Passed);
+        Assert.Null(row.Counters);
+    }
+
+    // Every kernel of the emulator counts the same each time.
     [Fact]
     public async Task The_emulator_counts()
     {
