@@ -84,6 +84,50 @@ __device__ __forceinline__ void write(const Place& p, int step, const Pack<HELD,
     store_whole(p.image(y, UNITS * CHANNELS) + p.unit(step) * CHANNELS + p.channel, v);
 }
 
+// A pack that stays in registers from the first pass to the last: 16-bit elements two to a register, opened anew at every use. Left to itself the compiler gives each element a register
+// of its own, and keeps what it has widened.
+template <typename H>
+struct Kept {
+    static constexpr bool PAIRED = sizeof(H) == 2 && V % 2 == 0;
+    unsigned words[PAIRED ? V / 2 : V];
+
+    __device__ __forceinline__ void keep(const Pack<H, V>& pack)
+    {
+        if constexpr (PAIRED) {
+#pragma unroll
+            for (int i = 0; i < V / 2; i++)
+                asm volatile("mov.b32 %0, {%1, %2};" : "=r"(words[i]) : "h"(pack.at[2 * i].bits), "h"(pack.at[2 * i + 1].bits));
+        } else if constexpr (sizeof(H) == 2) {
+#pragma unroll
+            for (int i = 0; i < V; i++)
+                words[i] = pack.at[i].bits;
+        } else {
+#pragma unroll
+            for (int i = 0; i < V; i++)
+                words[i] = __float_as_uint(pack.at[i]);
+        }
+    }
+
+    __device__ __forceinline__ Pack<H, V> open() const
+    {
+        Pack<H, V> pack;
+        if constexpr (PAIRED) {
+#pragma unroll
+            for (int i = 0; i < V / 2; i++)
+                asm volatile("mov.b32 {%0, %1}, %2;" : "=h"(pack.at[2 * i].bits), "=h"(pack.at[2 * i + 1].bits) : "r"(words[i]));
+        } else if constexpr (sizeof(H) == 2) {
+#pragma unroll
+            for (int i = 0; i < V; i++)
+                pack.at[i].bits = (unsigned short)words[i];
+        } else {
+#pragma unroll
+            for (int i = 0; i < V; i++)
+                pack.at[i] = __uint_as_float(words[i]);
+        }
+        return pack;
+    }
+};
+
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, Y* y, STATISTICS* statistics)
 {
@@ -91,23 +135,25 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     __shared__ __align__(16) Parameters sParameters;
     const Place p;
     sParameters.read(gamma, beta, scale_shift);
-    Pack<HELD, V> rX[STEPS][QUAD];
+    Kept<HELD> rX[STEPS][QUAD];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
             if (p.valid(k))
-                rX[k][q] = take_x(p, x, x2, p.pixel(k, q));
+                rX[k][q].keep(take_x(p, x, x2, p.pixel(k, q)));
 
     float v[1][V] = {}, sums[1][PLANES], mean[PLANES], rstd[PLANES];
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
-            if (p.valid(k))
+            if (p.valid(k)) {
+                const Pack<HELD, V> pack = rX[k][q].open();
 #pragma unroll
                 for (int i = 0; i < V; i++)
-                    v[0][i] += to_float(rX[k][q].at[i]);
+                    v[0][i] += to_float(pack.at[i]);
+            }
     group_sums(v, sums, s);
 #pragma unroll
     for (int j = 0; j < PLANES; j++)
@@ -120,12 +166,14 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
     for (int k = 0; k < STEPS; k++)
 #pragma unroll
         for (int q = 0; q < QUAD; q++)
-            if (p.valid(k))
+            if (p.valid(k)) {
+                const Pack<HELD, V> pack = rX[k][q].open();
 #pragma unroll
                 for (int i = 0; i < V; i++) {
-                    const float d = to_float(rX[k][q].at[i]) - mean[i / UNITED];
+                    const float d = to_float(pack.at[i]) - mean[i / UNITED];
                     v[0][i] = fmaf(d, d, v[0][i]);
                 }
+            }
     group_sums(v, sums, s);
     if (!p.active)
         return;
@@ -148,8 +196,13 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_fused(
             }
 #pragma unroll
     for (int k = 0; k < STEPS; k++)
-        if (p.valid(k))
-            write(p, k, rX[k], mean, a, b, y);
+        if (p.valid(k)) {
+            Pack<HELD, V> packs[QUAD];
+#pragma unroll
+            for (int q = 0; q < QUAD; q++)
+                packs[q] = rX[k][q].open();
+            write(p, k, packs, mean, a, b, y);
+        }
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(

@@ -100,6 +100,12 @@ __device__ __forceinline__ Pack<H, V> take(const S* p)
 
 __device__ __forceinline__ Pack<HELD, V> take_x(const Place& p, const X* x, const X2* x2, int pixel)
 {
+    // One address and one stride where the types allow it: which tensor a thread reads never changes.
+    if constexpr (SPLIT != CHANNELS && same<X, X2>::value) {
+        const bool first = p.channel < SPLIT;
+        const X* from = first ? p.image(x, PIXELS * SPLIT) + p.channel : p.image(x2, PIXELS * (CHANNELS - SPLIT)) + p.channel - SPLIT;
+        return take<HELD>(from + pixel * (first ? SPLIT : CHANNELS - SPLIT));
+    }
     if (SPLIT == CHANNELS || p.channel < SPLIT)
         return take<HELD>(p.image(x, PIXELS * SPLIT) + pixel * SPLIT + p.channel);
     return take<HELD>(p.image(x2, PIXELS * (CHANNELS - SPLIT)) + pixel * (CHANNELS - SPLIT) + p.channel - SPLIT);

@@ -151,7 +151,10 @@ public sealed class GroupNormKernelTests
 
         // The last block reads the means alone, then means with sums of squares, and writes the groups'; every block draws a ticket, which counts as a write.
         Assert.Equal((X + (pairs / 2) + pairs, pairs + groups + draws), (partials.GlobalReadBytes, partials.GlobalWrittenBytes));
-        Assert.Equal((X + groups, X), (apply.GlobalWrittenBytes, 32 * (apply.GlobalWrittenSectors - (groups / 32))));
+        Assert.Equal(X + groups, apply.GlobalWrittenBytes);
+
+        // y in whole sectors; the groups' statistics, a handful of bytes, in as many as the warps that write them.
+        Assert.InRange(32 * apply.GlobalWrittenSectors, X + groups, X + (2 * groups));
         long moved = 32 * ran.Counters.Sum(c => c.GlobalReadSectors + c.GlobalWrittenSectors);
         Assert.InRange(moved, 3 * X, 1.1 * 3 * X);
     }

@@ -9,7 +9,7 @@ namespace Kernels.Backends.Gpu;
 /// <param name="Steps">How often it does.</param>
 internal sealed record GroupNormTiles(int Vector, int Columns, int Rows, int Steps)
 {
-    private const int MostThreads = 512, MostFusedColumns = 512, SplitThreads = 256, Sector = 32;
+    private const int MostThreads = 512, RoomyThreads = 480, MostFusedColumns = 512, SplitThreads = 256, Sector = 32;
 
     /// <summary>Units of a block.</summary>
     public int Units => Rows * Steps;
@@ -22,7 +22,7 @@ internal sealed record GroupNormTiles(int Vector, int Columns, int Rows, int Ste
     /// <param name="registerBytes">Bytes of a unit's channel that are held, and the most that a thread holds.</param>
     public static GroupNormTiles? Fused(GroupNormShape shape, (int PerChannel, int Most) registerBytes)
     {
-        // The most blocks that move next to nothing beside what is wanted; failing that, the fewest bytes. Three launches move half as much again.
+        // The most blocks that move next to nothing beside what is wanted; failing that, the fewest bytes. Two launches move half as much again.
         const double Near = 1.1, Far = 1.5;
         (double Traffic, GroupNormTiles? Tiles) best = (Far, null);
         for (int groups = 1; groups <= shape.Groups && groups * shape.GroupChannels <= MostFusedColumns && best.Traffic > Near; groups++)
@@ -34,8 +34,16 @@ internal sealed record GroupNormTiles(int Vector, int Columns, int Rows, int Ste
             }
 
             GroupNormTiles tiles = Even(vector, columns, shape.Units, Math.Min(shape.Units, MostThreads / packs));
+            int Held() => tiles.Steps * vector * registerBytes.PerChannel;
+
+            // Who holds nearly all that may be held needs a few registers more than so many threads leave.
+            if (Held() > registerBytes.Most * 7 / 8 && RoomyThreads >= packs)
+            {
+                tiles = Even(vector, columns, shape.Units, Math.Min(shape.Units, RoomyThreads / packs));
+            }
+
             double traffic = Traffic(shape, columns);
-            if (tiles.Steps * vector * registerBytes.PerChannel <= registerBytes.Most && traffic < best.Traffic - 1e-6)
+            if (Held() <= registerBytes.Most && traffic < best.Traffic - 1e-6)
             {
                 best = (traffic, tiles);
             }
