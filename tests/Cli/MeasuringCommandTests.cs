@@ -173,6 +173,8 @@ public sealed class MeasuringCommandTests : IDisposable
     [InlineData("null", "null in place of a report")]
     [InlineData("[]", "is no report")]
     [InlineData("{\"format\": \"kernels-bench-1\"}", "is no report")]
+    [InlineData("{\"format\": \"kernels-bench-1\", \"header\": null, \"rows\": []}", "$.header")]
+    [InlineData("{\"format\": \"kernels-bench-1\", \"header\": {\"date\": \"\", \"version\": \"\", \"kind\": \"\", \"device\": \"\", \"runtime\": \"\", \"os\": \"\"}, \"rows\": [null]}", "null in place of a measurement")]
     [InlineData("{\"format\": \"kernels-bench-9\", \"header\": {\"date\": \"\", \"version\": \"\", \"kind\": \"\", \"device\": \"\", \"runtime\": \"\", \"os\": \"\"}, \"rows\": []}", "kernels-bench-9")]
     [InlineData("{\"format\": \"kernels-bench-1\", \"header\": {\"date\": \"\", \"version\": \"\", \"kind\": \"\", \"device\": \"\", \"runtime\": \"\", \"os\": \"\"}, \"rows\": [{\"model\": 3}]}", "$.rows[0].model")]
     public async Task Compare_refuses_what_is_no_report(string content, string message)

@@ -138,6 +138,7 @@ public sealed record BenchReport
             BenchReport? report = JsonSerializer.Deserialize(stream, ReportJson.Default.BenchReport);
             return report is null ? throw new InvalidFileException(path, "", "holds null in place of a report of kernels bench")
                 : report.Format != CurrentFormat ? throw new InvalidFileException(path, "format", $"is '{report.Format}'; this program reads {CurrentFormat}, as kernels bench --json writes it")
+                : report.Rows.Any(r => r is null) ? throw new InvalidFileException(path, "rows", "holds null in place of a measurement")
                 : report;
         }
         catch (JsonException e)
@@ -159,6 +160,7 @@ public sealed record BenchReport
 /// <summary>How reports are written: names in snake case, nothing for null.</summary>
 [JsonSourceGenerationOptions(
     WriteIndented = true,
+    RespectNullableAnnotations = true,
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(BenchReport))]
