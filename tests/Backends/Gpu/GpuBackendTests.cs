@@ -65,6 +65,26 @@ public sealed class GpuBackendTests
     }
 
     [Fact]
+    public void Weights_leave_the_device_with_the_last_executor_that_uses_them()
+    {
+        using GpuBackend backend = SmallPlan.Open();
+        GraphBuilder builder = new();
+        builder.Output("y", builder.Add("bias", new AddBias(), builder.Input("x", [1, 2, 2, 64]), builder.Weight("b", [64])));
+        Weights weights = Weights.FromArrays(new Dictionary<string, (Shape, float[])> { ["b"] = ([64], new float[64]) });
+        Plan plan = backend.Plan(builder.Build());
+        long before = backend.Driver.FreeBytes;
+        Executor first = backend.Compile(plan, weights), second = backend.Compile(plan, weights);
+        first.Dispose();
+        first.Dispose();
+        second.Write("x", new float[256]);
+        second.Run();
+        Assert.All(second.Read("y"), y => Assert.Equal(0, y));
+        Assert.True(backend.Driver.FreeBytes < before);
+        second.Dispose();
+        Assert.Equal(before, backend.Driver.FreeBytes);
+    }
+
+    [Fact]
     public void A_plan_of_one_image_is_the_first_of_many() => Assert.Equal(Run(1), Run(4)[..128]);
 
     [Fact]

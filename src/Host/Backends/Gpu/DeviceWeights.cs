@@ -8,9 +8,33 @@ internal class DeviceWeights(Driver driver) : IDisposable
 {
     private readonly Dictionary<(Weights Weights, string Name, string Layout), DeviceBuffer> _buffers = [];
     private readonly HashSet<(Weights Weights, string Name)> _names = [];
+    private readonly Dictionary<Weights, int> _users = [];
 
     /// <summary>Bytes on the device.</summary>
     public long Bytes => _buffers.Values.Sum(b => b.Bytes);
+
+    /// <summary>Announces an executor: weights stay on the device as long as one that uses them lives.</summary>
+    /// <param name="weights">What it uses.</param>
+    public void Acquire(Weights weights) => _users[weights] = _users.GetValueOrDefault(weights) + 1;
+
+    /// <summary>Takes leave of an executor. With the last one its weights go.</summary>
+    /// <param name="weights">What it used.</param>
+    public void Release(Weights weights)
+    {
+        if (--_users[weights] > 0)
+        {
+            return;
+        }
+
+        _users.Remove(weights);
+        foreach ((Weights Weights, string Name, string Layout) key in _buffers.Keys.Where(k => k.Weights == weights).ToArray())
+        {
+            _buffers[key].Dispose();
+            _buffers.Remove(key);
+        }
+
+        _names.RemoveWhere(n => n.Weights == weights);
+    }
 
     /// <summary>Whether a weight is on the device in some layout.</summary>
     /// <param name="weights">Where it comes from.</param>

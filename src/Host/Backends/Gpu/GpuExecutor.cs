@@ -10,6 +10,8 @@ internal sealed class GpuExecutor : Executor
     private readonly Driver _driver;
     private readonly GpuOptions _options;
     private readonly Lock _gate;
+    private readonly DeviceWeights _deviceWeights;
+    private readonly Weights _weights;
     private readonly DriverStream _stream;
     private readonly DeviceBuffer _arena;
     private readonly GpuLowering _lowering;
@@ -23,6 +25,7 @@ internal sealed class GpuExecutor : Executor
     private readonly List<DriverEvent> _between = [];
     private readonly GpuDebugger? _debugger;
     private DriverGraph? _graph;
+    private bool _isDisposed;
 
     public GpuExecutor(GpuBackend backend, KernelLibrary library, DeviceWeights deviceWeights, Plan plan, Weights weights)
     {
@@ -31,8 +34,10 @@ internal sealed class GpuExecutor : Executor
         _driver = backend.Driver;
         _options = backend.Options;
         _gate = backend.Gate;
+        (_deviceWeights, _weights) = (deviceWeights, weights);
         _arena = new DeviceBuffer(_driver, plan.Memory.ArenaBytes, "the arena");
         _lowering = new GpuLowering(_driver, plan, _arena.Address, deviceWeights, weights, _options);
+        deviceWeights.Acquire(weights);
         try
         {
             _ends = new int[plan.Launches.Count];
@@ -53,6 +58,7 @@ internal sealed class GpuExecutor : Executor
         {
             _lowering.Dispose();
             _arena.Dispose();
+            deviceWeights.Release(weights);
             throw;
         }
     }
@@ -230,10 +236,11 @@ internal sealed class GpuExecutor : Executor
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (disposing && !_isDisposed)
         {
             lock (_gate)
             {
+                _isDisposed = true;
                 _graph?.Dispose();
                 _start.Dispose();
                 _end.Dispose();
@@ -241,6 +248,7 @@ internal sealed class GpuExecutor : Executor
                 _stream.Dispose();
                 _lowering.Dispose();
                 _arena.Dispose();
+                _deviceWeights.Release(_weights);
             }
         }
     }
