@@ -1,19 +1,19 @@
 using System.Text;
 using BenchmarkDotNet.Attributes;
-using BenchmarkDotNet.Configs;
-using BenchmarkDotNet.Engines;
 using Kernels.Backends.Gpu;
 using Kernels.Emulation;
 
 namespace Kernels.Bench;
 
 /// <summary>
-/// Speed of the PTX emulator on one core: ordinary arithmetic with checks off and on, and <c>mma.sync</c>. Each method's result is thread instructions (or FLOPs) in
-/// the time shown; <see cref="ThreadInstructions"/> and <see cref="TensorFlops"/> are what one call does.
+/// Speed of the PTX emulator on one core: ordinary arithmetic with checks off and on, in millions of thread instructions per second, and <c>mma.sync</c> in GFLOP/s.
 /// </summary>
-[SimpleJob(RunStrategy.Throughput, warmupCount: 5, iterationCount: 15)]
+[RateColumns(Instructions, Flops)]
 public class EmulatorBenchmarks
 {
+    private const string Instructions = "M thread instructions/s";
+    private const string Flops = "GFLOP/s";
+
     private const int Warps = 8;
     private const int Blocks = 8;
     private const int Rounds = 250;
@@ -58,7 +58,6 @@ public class EmulatorBenchmarks
             add.s32 %r3, %r3, 1;
             setp.lt.s32 %p1, %r3, %r1;
             @%p1 bra LOOP;
-            mul.wide.u32 %rd2, %r5, 4;
             mov.u32 %r10, %tid.x;
             mul.wide.u32 %rd2, %r10, 4;
             add.s64 %rd3, %rd1, %rd2;
@@ -98,11 +97,11 @@ public class EmulatorBenchmarks
     private Runner none = null!;
     private Runner all = null!;
 
-    /// <summary>Thread instructions of one arithmetic call: 17 in the loop and 15 around it.</summary>
-    public static long ThreadInstructions => Blocks * Warps * 32L * (Rounds * 17 + 15);
+    /// <summary>Millions of thread instructions of one arithmetic call: 17 in the loop, 15 around it.</summary>
+    private const double MillionInstructions = Blocks * Warps * 32.0 * (Rounds * 17 + 15) / 1e6;
 
-    /// <summary>Tensor-core FLOPs of one tensor call.</summary>
-    public static long TensorFlops => Blocks * Warps * (long)Rounds * 4 * 4096;
+    /// <summary>Tensor-core GFLOPs of one tensor call: four products of 16 x 8 x 16 in a round.</summary>
+    private const double TensorGigaflops = Blocks * Warps * (double)Rounds * 4 * 4096 / 1e9;
 
     /// <summary>Loads the kernels.</summary>
     [GlobalSetup]
@@ -121,15 +120,15 @@ public class EmulatorBenchmarks
     }
 
     /// <summary>Arithmetic with checks off.</summary>
-    [Benchmark]
+    [Benchmark, Work(Instructions, MillionInstructions)]
     public void ArithmeticUnchecked() => none.Run("arithmetic");
 
     /// <summary>Arithmetic with every check on.</summary>
-    [Benchmark]
+    [Benchmark, Work(Instructions, MillionInstructions)]
     public void ArithmeticChecked() => all.Run("arithmetic");
 
     /// <summary>Matrix products with checks off.</summary>
-    [Benchmark]
+    [Benchmark, Work(Flops, TensorGigaflops)]
     public void MatrixMultiply() => none.Run("tensor");
 
     private sealed class Runner : IDisposable

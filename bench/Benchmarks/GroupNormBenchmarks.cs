@@ -29,7 +29,7 @@ public unsafe class GroupNormBenchmarks
         SyntheticWeights.Fill("x", 8, 0, new Span<float>(_x.Pointer, Pixels * Channels));
         SyntheticWeights.Fill("parameters", 1, 1, new Span<float>(_parameters.Pointer, 2 * Channels));
         _norm = GroupNorm.Forward(
-            new GroupNormShape(1, Pixels, Channels, 32), _x.Pointer, _parameters.Pointer, _parameters.Pointer + Channels, null, silu: true, _y.Pointer, _statistics.Pointer, _backend.Scratch);
+            new GroupNormShape(1, Pixels, Channels, 32), _x.Pointer, _parameters.Pointer, _parameters.Pointer + Channels, null, silu: true, pooledWidth: 0, _y.Pointer, _statistics.Pointer, _backend.Scratch);
     }
 
     /// <summary>Statistics, normalisation and SiLU of 65536 elements.</summary>

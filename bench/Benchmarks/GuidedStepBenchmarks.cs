@@ -1,6 +1,6 @@
 using BenchmarkDotNet.Attributes;
 using Kernels.Backends.Cpu;
-using Kernels.Bench.Workloads;
+using Kernels.Measurement;
 
 namespace Kernels.Bench.Benchmarks;
 
@@ -20,7 +20,7 @@ public class GuidedStepBenchmarks
     public void Setup()
     {
         _backend = new CpuBackend();
-        _workload = new GuidedWorkload(_backend, BenchModel.Get("shapes32"), Batch);
+        _workload = new GuidedWorkload(_backend, ModelPair.OfPreset("shapes32"), Batch);
     }
 
     /// <summary>UNet, classifier forward and backward, noise and update.</summary>

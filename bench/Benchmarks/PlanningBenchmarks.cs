@@ -1,5 +1,5 @@
 using BenchmarkDotNet.Attributes;
-using Kernels.Bench.Workloads;
+using Kernels.Measurement;
 using Kernels.Passes;
 using Kernels.Runtime;
 
@@ -9,7 +9,7 @@ namespace Kernels.Bench.Benchmarks;
 [MemoryDiagnoser]
 public class PlanningBenchmarks
 {
-    private BenchModel _model = null!;
+    private ModelPair _model = null!;
     private Graph _graph = null!;
     private Graph _fused = null!;
 
@@ -21,7 +21,7 @@ public class PlanningBenchmarks
     [GlobalSetup]
     public void Setup()
     {
-        _model = BenchModel.Get(Model);
+        _model = ModelPair.OfPreset(Model);
         _graph = GuidedWorkload.BuildGraph(_model, 4);
         _fused = Fusion.Apply(_graph).Graph;
     }

@@ -47,7 +47,7 @@ class Kernels:
     name = "kernels"
 
     def __init__(self, model, batch, threads, weights):
-        command = ["dotnet", "run", "-c", "Release", "--project", os.path.join(ROOT, "bench"), "--", "step", "--serve", "--model", model]
+        command = ["dotnet", "run", "-c", "Release", "--project", os.path.join(ROOT, "bench"), "--", "serve", "--model", model]
         command += ["--batch", str(batch), "--threads", str(threads)] + (["--weights", weights] if weights else [])
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.description = self.answer()

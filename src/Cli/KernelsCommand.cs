@@ -22,6 +22,8 @@ internal static class KernelsCommand
             ConvertCommand.Create(console),
             LaunchCommand.Create(console),
             CompileCommand.Create(console),
+            BenchCommand.Create(console),
+            ProfileCommand.Create(console),
         };
         ParseResult parsed = root.Parse(args);
         InvocationConfiguration configuration = new()

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Models;
 
@@ -45,13 +46,14 @@ internal sealed class ModelOptions
     private readonly Option<bool?> _classifierUpdown = Options.Flag("--classifier-resblock-updown", "Whether the classifier's residual blocks resample.");
     private readonly Option<string?> _classifierPool = Options.Value<string?>("--classifier-pool", "adaptive, attention, spatial or spatial_v2.");
 
+    private readonly Option<bool?> _useFp16 = Options.Flag("--use-fp16", "On a GPU, the diffusion model in fp16, as --precision fp16; the CPU computes in fp32.");
+    private readonly Option<bool?> _classifierUseFp16 = Options.Flag("--classifier-use-fp16", "On a GPU, the classifier in fp16.");
+
     // Switches of the scripts that change memory or training, not the images: understood so that command lines paste unchanged.
     private readonly Option[] _withoutEffect =
     [
         Options.Value<double?>("--dropout", "Understood; has no effect on sampling."),
         Options.Flag("--use-checkpoint", "Understood; has no effect on sampling."),
-        Options.Flag("--use-fp16", "Understood; the CPU computes in float32."),
-        Options.Flag("--classifier-use-fp16", "Understood; the CPU computes in float32."),
         Options.Flag("--use-kl", "Understood; has no effect on sampling."),
         Options.Flag("--rescale-learned-sigmas", "Understood; has no effect on sampling."),
     ];
@@ -67,11 +69,20 @@ internal sealed class ModelOptions
         {
             _preset, _imageSize, _numChannels, _numResBlocks, _channelMult, _attentionResolutions, _numHeads, _numHeadsUpsample, _numHeadChannels, _classCond, _learnSigma,
             _useScaleShiftNorm, _resblockUpdown, _convResample, _inChannels, _outChannels, _numClasses, _pool, _useNewAttentionOrder, _diffusionSteps, _noiseSchedule, TimestepRespacing, _sigmaSmall, _predictXstart, _rescaleTimesteps,
-            _classifierWidth, _classifierDepth, _classifierAttention, _classifierHeadChannels, _classifierAttentionOrder, _classifierScaleShift, _classifierUpdown, _classifierPool,
+            _classifierWidth, _classifierDepth, _classifierAttention, _classifierHeadChannels, _classifierAttentionOrder, _classifierScaleShift, _classifierUpdown, _classifierPool, _useFp16, _classifierUseFp16,
         }.Concat(_withoutEffect))
         {
             command.Add(option);
         }
+    }
+
+    /// <summary>The precisions that the original's switches ask for; null where they are silent.</summary>
+    /// <param name="parsed">The command line.</param>
+    public (Precision? Diffusion, Precision? Classifier) Precisions(ParseResult parsed)
+    {
+        return (Of(_useFp16), Of(_classifierUseFp16));
+
+        Precision? Of(Option<bool?> option) => parsed.GetValue(option) switch { true => Precision.Fp16, false => Precision.Fp32, null => null };
     }
 
     /// <summary>What the options say of the diffusion model.</summary>

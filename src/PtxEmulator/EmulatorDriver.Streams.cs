@@ -145,7 +145,7 @@ public sealed unsafe partial class EmulatorDriver
         }
     }
 
-    private sealed class EmulatorFunction(EntryProgram program) : DriverFunction
+    internal sealed class EmulatorFunction(EntryProgram program) : DriverFunction
     {
         internal EntryProgram Program => program;
 

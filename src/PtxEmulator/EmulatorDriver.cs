@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Kernels.Backends.Gpu;
 using Kernels.Emulation.Counting;
 using Kernels.Emulation.Execution;
@@ -34,7 +35,13 @@ public sealed unsafe partial class EmulatorDriver : Driver
     public override string Architecture => options.Architecture;
 
     /// <inheritdoc/>
+    public override bool RunsMachineCode => false;
+
+    /// <inheritdoc/>
     public override long TotalBytes => options.TotalBytes;
+
+    /// <inheritdoc/>
+    public override long FreeBytes => options.TotalBytes - allocated;
 
     /// <inheritdoc/>
     public override int Multiprocessors => options.Workers;
@@ -85,6 +92,20 @@ public sealed unsafe partial class EmulatorDriver : Driver
         Range(source, destination.Length, "copy to the host");
         new ReadOnlySpan<byte>((void*)source, destination.Length).CopyTo(destination);
     }
+
+    /// <inheritdoc/>
+    public override nint AllocateHost(long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
+        return (nint)NativeMemory.Alloc((nuint)bytes);
+    }
+
+    /// <inheritdoc/>
+    public override void FreeHost(nint address) => NativeMemory.Free((void*)address);
+
+    /// <inheritdoc/>
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream) =>
+        CopyToHost(new Span<byte>((void*)destination, checked((int)bytes)), source, stream);
 
     /// <inheritdoc/>
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
@@ -148,6 +169,8 @@ public sealed unsafe partial class EmulatorDriver : Driver
             _ when kernel.Program.Entry.SharedBytes + geometry.SharedBytes > MaximumSharedBytes =>
                 $"with {kernel.Program.Entry.SharedBytes} bytes of static shared memory that is more than the {MaximumSharedBytes} of a block",
             _ when kernel.Program.Entry.Written.MaximumThreads is > 0 and var most && geometry.ThreadsPerBlock > most => $"the kernel was compiled for at most {most} threads",
+            _ when kernel.Program.Entry.Written.RequiredBlock is [var x, var y, var z] && (geometry.BlockX, geometry.BlockY, geometry.BlockZ) != (x, y, z) =>
+                $"the kernel was compiled for blocks of ({x},{y},{z}) threads and no others",
             _ when argumentBytes != kernel.ArgumentBytes => $"the kernel takes {kernel.ArgumentBytes} bytes of arguments, not {argumentBytes}",
             _ => "",
         };

@@ -116,12 +116,14 @@ public sealed class DiffusionSamplerTests(CpuFixture cpu) : IClassFixture<CpuFix
         Assert.Equal(unconditional.Sample(batch), minusOne.Sample(batch));
     }
 
-    [Fact]
-    public void Every_step_is_reported_with_its_result()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Every_step_is_reported_with_its_result(bool keepSteps)
     {
         using DiffusionSampler sampler = Sampler(s_settings["DDPM, classifier"]);
         List<float[]> xs = [], starts = [];
-        float[] image = sampler.Sample(new SampleBatch { Count = 1, Labels = [1] }, result =>
+        float[] image = sampler.Sample(new SampleBatch { Count = 1, Labels = [1], KeepSteps = keepSteps }, result =>
         {
             Assert.Equal((xs.Count, Steps), (result.Step, result.Steps));
             xs.Add(new float[Pixels]);

@@ -36,7 +36,7 @@ public sealed partial class GraphDumpTests
         Tensor x = builder.Input("x", [1, 4, 4, 3]);
         builder.Output("y", builder.Add("conv", new Convolution(2, 1), x, builder.Weight("w", [5, 3, 3, 3])), updates: null);
         Assert.Contains(
-            "conv: f32[1, 2, 2, 5] = Convolution { Stride = 2, Padding = 1, Bias = False, Residual = False, Upsample = False }(x, w)  // 812 bytes, 1080 FLOP",
+            "conv: f32[1, 2, 2, 5] = Convolution { Stride = 2, Padding = 1, Bias = False, Residual = False, Upsample = False, ResidualResampling = None, TwoInputs = False }(x, w)  // 812 bytes, 1080 FLOP",
             builder.Build().ToText(),
             StringComparison.Ordinal);
     }

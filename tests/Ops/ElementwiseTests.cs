@@ -30,6 +30,7 @@ public sealed class ElementwiseTests : OpTests<ElementwiseTests>, IOpCases
             new($"{s}", new ScaleShiftGradient(), Operand.Input("dy", s), Operand.Input("scale_shift", [s[0], 2 * s[-1]])),
             new($"{s}, mean", new SpatialSum(1f / 64), Operand.Input("x", s)),
             new($"{s}, mean", new SpatialBroadcast(s, 1f / 64), Operand.Input("x", [s[0], s[-1]])),
+            new($"{s}, mean, residual", new SpatialBroadcast(s, 1f / 64, Residual: true), Operand.Input("x", [s[0], s[-1]]), Operand.Input("residual", s)),
         }),
         new("extremes, SiLU", new Activation(ActivationKind.SiLU), Operand.Of("x", [s_extremes.Length], s_extremes)),
         new("extremes, SiLU", new ActivationGradient(ActivationKind.SiLU), Operand.Input("dy", [s_extremes.Length]), Operand.Of("x", [s_extremes.Length], s_extremes)),
@@ -69,6 +70,7 @@ public sealed class ElementwiseTests : OpTests<ElementwiseTests>, IOpCases
         new(new SpatialSum(), [I(2, 3)], "x [N, ..., C] must be F32", "i32[2, 3]"),
         new(new SpatialSum(), [F(3)], "x [N, ..., C] must have at least two axes", "f32[3]"),
         new(new SpatialBroadcast([2, 4, 3]), [], "takes 1 inputs, got 0"),
+        new(new SpatialBroadcast([2, 4, 3], Residual: true), [F(2, 3), F(2, 3, 3)], "residual [N, ..., C] must be [2, 4, 3]", "f32[2, 3, 3]"),
         new(new SpatialBroadcast([3]), [F(3)], "the output [3] must have at least two axes"),
         new(new SpatialBroadcast([2, 4, 3]), [F(2, 4)], "x [N, C] must be [2, 3]", "f32[2, 4]"),
     ];

@@ -20,6 +20,18 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
     public static IEnumerable<OpCase> Cases =>
     [
         new("batch 3", new StepTimesteps(3), [.. Table(Of(s_parameterizations[0]), SamplerKind.Ddpm, 2)]),
+        new("from the second step on", new ChunkTimesteps(3, 2), [.. Chunk(first: 1)]),
+        new("beyond the last step", new ChunkTimesteps(4, 1), [.. Chunk(first: 3)]),
+        new("one table", new SelectStep(3), Whole("step", [1], 2), Whole("first", [1], 0), Operand.Input("table", [3, 3, 8])),
+        new(
+            "a row per image, one for all, two halves",
+            new SelectStep(2),
+            Whole("step", [1], 9),
+            Whole("first", [1], 8),
+            Operand.Input("labelled", [4, 2, 6]),
+            Operand.Input("one", [4, 1, 5]),
+            Operand.Input("halves", [4, 4, 33])),
+        new("one step", new SelectStep(1), Whole("step", [1], 7), Whole("first", [1], 7), Operand.Input("table", [1, 1, 1])),
         new("counter", new AdvanceStep(), Whole("step", [1], 41)),
         new("two images", new StepNoise([2, 4, 4, 3]), Whole("seed", [2], -7, 3), Whole("image_index", [2, 2], 5, 0, -1, 1), Whole("step", [1], 3)),
         .. s_parameterizations.Select(p => new OpCase(
@@ -29,6 +41,11 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
            from step in new[] { 0, 2, Steps - 1 }
            from guided in sampler == SamplerKind.DdimReverse ? [false] : new[] { false, true }
            select Update(p.Name, Of(p), sampler, step, guided),
+        .. from p in s_parameterizations
+           from sampler in new[] { SamplerKind.Ddpm, SamplerKind.Ddim }
+           from guided in new[] { false, true }
+           from free in new[] { false, true }
+           select Fused(p.Name, Of(p), sampler, guided, free),
     ];
 
     public static IEnumerable<Refusal> Refusals =>
@@ -37,6 +54,15 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         new(new StepTimesteps(2), [F(80), I(1)], "step table [S, 16] must have 2 axes", "f32[80]"),
         new(new StepTimesteps(2), [F(5, 15), I(1)], "the step table must have 16 columns", "f32[5, 15]"),
         new(new StepTimesteps(2), [F(5, 16), F(1)], "step counter [1] must be I32", "f32[1]"),
+        new(new ChunkTimesteps(2, 1), [F(5, 16)], "takes 2 inputs, got 1"),
+        new(new ChunkTimesteps(2, 1), [F(5, 16), F(1)], "step counter [1] must be I32", "f32[1]"),
+        new(new ChunkTimesteps(0, 2), [F(5, 16), I(1)], "0 steps of 2 images"),
+        new(new SelectStep(2), [I(1), I(1)], "takes a counter, a first step and tables, got 2 inputs"),
+        new(new SelectStep(0), [I(1), I(1), F(3, 1, 4)], "cannot select for 0 images"),
+        new(new SelectStep(2), [F(1), I(1), F(3, 2, 4)], "step counter [1] must be I32", "f32[1]"),
+        new(new SelectStep(2), [I(1), I(2), F(3, 2, 4)], "first step [1] must be [1]", "i32[2]"),
+        new(new SelectStep(2), [I(1), I(1), F(3, 2)], "table [K, R, C] must have 3 axes", "f32[3, 2]"),
+        new(new SelectStep(2), [I(1), I(1), F(3, 2, 4), F(2, 2, 4)], "the tables must hold the same steps", "f32[2, 2, 4]"),
         new(new AdvanceStep(), [], "takes 1 inputs, got 0"),
         new(new AdvanceStep(), [I(2)], "step counter [1] must be [1]", "i32[2]"),
         new(new StepNoise([2, 4, 4, 3]), [I(2)], "takes 3 inputs, got 1"),
@@ -52,8 +78,24 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 3), F(5, 16), I(1)], "model output [N, H, W, K] must be [2, 4, 4, 6]", "f32[2, 4, 4, 3]"),
         new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 12), I(1)], "the step table must have 16 columns", "f32[5, 12]"),
         new(Plain with { Noise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), F(1, 4, 4, 3)], "noise must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
+        new(Plain with { Guided = true, Noise = true, DrawsNoise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), I(2), F(2, 4, 4, 3)], "takes 7 inputs, got 6"),
+        new(Plain with { Noise = true, DrawsNoise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), I(2), I(3, 2)], "image indices [N, 2] must be [2, 2]", "i32[3, 2]"),
+        new(Plain with { DrawsNoise = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1)], "draws no noise where none is wanted"),
+        new(Plain with { ClassifierFree = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1)], "model output [2N, H, W, K] must be [4, 4, 4, 6]", "f32[2, 4, 4, 6]"),
         new(Plain with { Guided = true }, [F(2, 4, 4, 3), F(2, 4, 4, 6), F(5, 16), I(1), F(1, 4, 4, 3)], "gradient must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
     ];
+
+    private static OpCase Fused(string name, Parameterization parameterization, SamplerKind sampler, bool guided, bool free)
+    {
+        Shape x = [2, 5, 13, 3];
+        SamplerUpdate op = new(sampler, parameterization, Noise: true, guided, DrawsNoise: true, ClassifierFree: free, Advances: true);
+        List<Operand> operands =
+        [
+            Operand.Input("x", x), Output("output", free ? x.With(0, 4) : x, parameterization), .. Table(parameterization, sampler, 2), Whole("seed", [2], -7, 3), Whole("image_index", [2, 2], 5, 0, -1, 1),
+        ];
+        operands.AddRange(guided ? [Operand.Input("gradient", x)] : []);
+        return new OpCase($"{name}, {sampler}, draws and advances{(guided ? ", guided" : "")}{(free ? ", two halves" : "")}", op, operands) { Tolerance = 3e-6 };
+    }
 
     private static SamplerUpdate Plain => new(SamplerKind.Ddpm, Of(s_parameterizations[0]), Noise: false, Guided: false);
 
@@ -91,6 +133,8 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         float[] values = table.Values.ToArray();
         return [Operand.Of("step_table", [Steps, StepTable.Columns], Array.ConvertAll(values, v => (double)v)), Whole("step", [1], step)];
     }
+
+    private static IEnumerable<Operand> Chunk(int first) => Table(Of(s_parameterizations[0]), SamplerKind.Ddpm, first);
 
     private static Operand Whole(string name, Shape shape, params double[] values) => Operand.Of(name, shape, values) with { DType = DType.I32 };
 }

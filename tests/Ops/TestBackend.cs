@@ -1,5 +1,8 @@
 using System.Runtime.InteropServices;
 using Kernels.Backends.Cpu;
+using Kernels.Backends.Gpu;
+using Kernels.Emulation;
+using Kernels.Passes;
 using Kernels.Runtime;
 using Xunit;
 
@@ -13,6 +16,10 @@ internal abstract class TestBackend
         ["cpu"] = new(() => new CpuTestBackend(Simd.Widest)),
         ["cpu 256-bit"] = new(() => new CpuTestBackend(256)),
         ["cpu 128-bit"] = new(() => new CpuTestBackend(128)),
+        ["emulator fp32"] = new(() => new EmulatorTestBackend(Precision.Fp32)),
+        ["emulator tf32"] = new(() => new EmulatorTestBackend(Precision.Tf32)),
+        ["emulator fp16"] = new(() => new EmulatorTestBackend(Precision.Fp16)),
+        ["emulator bf16"] = new(() => new EmulatorTestBackend(Precision.Bf16)),
     };
 
     /// <summary>The names of all backends.</summary>
@@ -28,6 +35,20 @@ internal abstract class TestBackend
         Assert.SkipWhen(backend.Missing is not null, $"{name}: {backend.Missing}");
         return backend;
     }
+
+    /// <summary>The type in which it stores activations.</summary>
+    public virtual DType Storage => DType.F32;
+
+    /// <summary>The names of those that compute in binary32, and so can be held against finite differences.</summary>
+    public static IEnumerable<string> ExactNames => Names.Where(name => !name.StartsWith("emulator", StringComparison.Ordinal) || name == "emulator fp32");
+
+    /// <summary>Largest relative L2 error of an op.</summary>
+    /// <param name="op">The op.</param>
+    /// <param name="tolerance">What is allowed in binary32.</param>
+    public virtual double ToleranceOf(Op op, double tolerance) => tolerance;
+
+    /// <summary>The graph as the backend stores it.</summary>
+    public virtual Graph Prepare(Graph graph) => graph;
 
     /// <summary>Binds a plan.</summary>
     public abstract Executor Compile(Plan plan, Weights weights);
@@ -62,4 +83,52 @@ internal abstract class TestBackend
 
         public override byte[] Arena(Executor executor) => MemoryMarshal.AsBytes(((CpuExecutor)executor).Arena).ToArray();
     }
+
+    // Every kernel with every check: a wrong address, a race, a read of what nobody wrote throws.
+#pragma warning disable CA1001 // It serves all tests, to the end of the process.
+    private sealed class EmulatorTestBackend(Precision precision) : TestBackend
+    {
+        private readonly GpuBackend? _backend = KernelCompiler.IsAvailable(out _)
+            ? new(new EmulatorDriver(), new GpuOptions { Precision = precision, Capture = false })
+            : null;
+
+        public override string? Missing => KernelCompiler.IsAvailable(out string reason) ? null : reason;
+
+        public override DType Storage => precision.Storage();
+
+        // 10 bits of fraction in tf32 and fp16, 7 in bf16. In tf32 only products are rounded.
+        public override double ToleranceOf(Op op, double tolerance) => precision switch
+        {
+            Precision.Fp32 => tolerance,
+            Precision.Tf32 => op.Name is "Convolution" or "ConvolutionSkip" or "ConvolutionGradient" or "Linear" or "LinearGradient" or "Attention" or "AttentionGradient" ? Math.ScaleB(1, -9) : tolerance,
+            Precision.Fp16 => Math.ScaleB(1, -9),
+            _ => Math.ScaleB(1, -6),
+        };
+
+        public override Graph Prepare(Graph graph) => ReducedStorage.Apply(graph, _ => Storage);
+
+        public override Executor Compile(Plan plan, Weights weights) => _backend!.Compile(plan, weights);
+
+        public override void Fill(Executor executor, byte value)
+        {
+            DeviceBuffer arena = ((GpuExecutor)executor).Arena;
+            lock (_backend!.Gate)
+            {
+                _backend.Driver.Fill(arena.Address, value, arena.Bytes);
+            }
+        }
+
+        public override byte[] Arena(Executor executor)
+        {
+            DeviceBuffer arena = ((GpuExecutor)executor).Arena;
+            byte[] bytes = new byte[arena.Bytes];
+            lock (_backend!.Gate)
+            {
+                _backend.Driver.CopyToHost(bytes, arena.Address);
+            }
+
+            return bytes;
+        }
+    }
+#pragma warning restore CA1001
 }

@@ -17,12 +17,12 @@ public sealed class FusionRuleTests
         (Graph fused, Dictionary<string, int> applied) = Fuse((b, x) => ResBlock(b, x, 32, scaleShift: true));
         Assert.Equal(
             [
-                "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = False, SiLU = True }",
-                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = False, Upsample = False }",
+                "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = False, SiLU = True, Pool = False, TwoInputs = False }",
+                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = False, Upsample = False, ResidualResampling = None, TwoInputs = False }",
                 "Activation { Kind = SiLU }",
                 "Linear { Bias = True, Residual = False }",
-                "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = True, SiLU = True }",
-                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = True, Upsample = False }",
+                "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = True, SiLU = True, Pool = False, TwoInputs = False }",
+                "Convolution { Stride = 1, Padding = 1, Bias = True, Residual = True, Upsample = False, ResidualResampling = None, TwoInputs = False }",
             ],
             fused.Nodes.Select(n => n.Op.ToString()));
 
@@ -34,11 +34,16 @@ public sealed class FusionRuleTests
     public void A_ResBlock_that_widens_adds_its_skip_connection()
     {
         (Graph fused, Dictionary<string, int> applied) = Fuse((b, x) => ResBlock(b, x, 64, scaleShift: true));
-        Assert.Equal(7, fused.Launches);
-        Assert.Equal(Counts(scaleShift: 1, silu: 2, bias: 4, residual: 1), applied);
-
-        // Of the two convolutions that meet, the later one adds the earlier one's result, which is there by then.
+        Assert.Equal(6, fused.Launches);
+        Assert.Equal(Counts(scaleShift: 1, silu: 2, bias: 4, residual: 1, skip: 1), applied);
         Node last = fused.Nodes[^1];
+        Assert.Equal(new ConvolutionSkip(1), last.Op);
+        Assert.Equal(
+            ["block.out_layers.1", "block.out_layers.3.weight", "block.out_layers.3.bias", "x", "block.skip_connection.weight", "block.skip_connection.bias"],
+            last.Inputs.Select(t => t.Name));
+
+        // Apart, the later of the two convolutions that meet adds the earlier one's result, which is there by then.
+        last = Fusion.Apply(Build((b, x) => ResBlock(b, x, 64, scaleShift: true)), ["conv_skip"]).Graph.Nodes[^1];
         Assert.Equal(new Convolution(1, 0, Bias: true, Residual: true), last.Op);
         Assert.Equal(["block.skip_connection.weight", "block.skip_connection.bias", "block.out_layers.3.add_bias"], last.Inputs.Skip(1).Select(t => t.Name));
     }
@@ -57,7 +62,7 @@ public sealed class FusionRuleTests
         (Graph fused, Dictionary<string, int> applied) = Fuse((b, x) => new Blocks(b, TestModels.UNet()).AttentionBlock("attention", x));
         Assert.Equal(
             [
-                "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = False, SiLU = False }",
+                "GroupNorm { Groups = 32, Epsilon = 1E-05, ScaleShift = False, SiLU = False, Pool = False, TwoInputs = False }",
                 "Linear { Bias = True, Residual = False }",
                 "Attention { Heads = 1, Order = New }",
                 "Linear { Bias = True, Residual = True }",
@@ -71,16 +76,15 @@ public sealed class FusionRuleTests
     {
         (Graph fused, Dictionary<string, int> applied) = Fuse((b, x) => ResBlock(b, x, 32, scaleShift: true), gradient: true);
 
-        // Each norm's gradient takes over those of the ops behind it, which frees those ops to be fused forwards.
-        Assert.Equal(Counts(gradient: 2, scaleShift: 1, silu: 2, bias: 3, residual: 1), applied);
+        // Each norm's gradient takes over those of the ops behind it, which frees those ops to be fused forwards; the first adds the gradient of the skip connection.
+        Assert.Equal(Counts(gradient: 2, scaleShift: 1, silu: 2, bias: 3, residual: 1, normResidual: 1), applied);
         Assert.Equal(
             [
                 "Fill { Shape = [2, 4, 4, 32], Value = 1 }",
                 "ConvolutionGradient { Stride = 1, Padding = 1, Height = 4, Width = 4, Residual = False }",
-                "GroupNormGradient { Groups = 32, ScaleShift = True, SiLU = True }",
+                "GroupNormGradient { Groups = 32, ScaleShift = True, SiLU = True, Pool = False, Residual = False, ResidualPool = False }",
                 "ConvolutionGradient { Stride = 1, Padding = 1, Height = 4, Width = 4, Residual = False }",
-                "GroupNormGradient { Groups = 32, ScaleShift = False, SiLU = True }",
-                "Add { }",
+                "GroupNormGradient { Groups = 32, ScaleShift = False, SiLU = True, Pool = False, Residual = True, ResidualPool = False }",
             ],
             fused.Nodes.Skip(6).Select(n => n.Op.ToString()));
     }
@@ -260,14 +264,27 @@ public sealed class FusionRuleTests
         return (result.Graph, new Dictionary<string, int>(result.Applied));
     }
 
-    private static Dictionary<string, int> Counts(int gradient = 0, int scaleShift = 0, int silu = 0, int bias = 0, int residual = 0) => new()
+    private static Graph Build(Func<GraphBuilder, Tensor, Tensor> build)
+    {
+        GraphBuilder builder = new();
+        builder.Output("y", build(builder, builder.Input("x", [2, 4, 4, 32])));
+        return builder.Build();
+    }
+
+    private static Dictionary<string, int> Counts(int gradient = 0, int scaleShift = 0, int silu = 0, int bias = 0, int residual = 0, int normResidual = 0, int skip = 0) => new()
     {
         ["common_subexpression"] = 0,
+        ["label_gradient"] = 0,
         ["group_norm_gradient"] = gradient,
         ["group_norm_scale_shift"] = scaleShift,
         ["group_norm_silu"] = silu,
         ["conv_bias"] = bias,
         ["conv_residual"] = residual,
         ["conv_upsample"] = 0,
+        ["group_norm_pool"] = 0,
+        ["group_norm_residual"] = normResidual,
+        ["residual_resampling"] = 0,
+        ["concat_inputs"] = 0,
+        ["conv_skip"] = skip,
     };
 }

@@ -18,8 +18,8 @@ public sealed class GradientTests(CpuFixture cpu) : IClassFixture<CpuFixture>
         ["ResBlock"] = (b, x) => ResBlock(b, x, 32),
         ["ResBlock, wider"] = (b, x) => ResBlock(b, x, 64),
         ["ResBlock, additive embedding"] = (b, x) => ResBlock(b, x, 32, scaleShift: false),
-        ["ResBlock, down"] = (b, x) => ResBlock(b, x, 32, resampling: Blocks.Resampling.Down),
-        ["ResBlock, up"] = (b, x) => ResBlock(b, x, 32, resampling: Blocks.Resampling.Up),
+        ["ResBlock, down"] = (b, x) => ResBlock(b, x, 32, resampling: Resampling.Down),
+        ["ResBlock, up"] = (b, x) => ResBlock(b, x, 32, resampling: Resampling.Up),
         ["AttentionBlock, new order"] = (b, x) => b.Output("y", new Blocks(b, TestModels.UNet()).AttentionBlock("attention", x)),
         ["AttentionBlock, legacy order"] = (b, x) => b.Output("y", new Blocks(b, TestModels.UNet(scaleShift: false)).AttentionBlock("attention", x)),
         ["Downsample and Upsample"] = (b, x) =>
@@ -154,7 +154,7 @@ public sealed class GradientTests(CpuFixture cpu) : IClassFixture<CpuFixture>
         Assert.Contains("'attention': no gradient is carried through its log-sum-exp", Assert.Throws<GraphException>(() => Gradient.Append(graph, attention.Outputs[1], x)).Message, StringComparison.Ordinal);
     }
 
-    private static void ResBlock(GraphBuilder b, Tensor x, int channels, bool scaleShift = true, Blocks.Resampling resampling = Blocks.Resampling.None)
+    private static void ResBlock(GraphBuilder b, Tensor x, int channels, bool scaleShift = true, Resampling resampling = Resampling.None)
     {
         Blocks blocks = new(b, TestModels.UNet(scaleShift));
 

@@ -76,8 +76,16 @@ internal sealed class KernelRun : IDisposable
         return values;
     }
 
-    internal void Launch(string entry, LaunchGeometry geometry, LaunchArguments arguments) =>
-        Driver.Launch(module.Function(entry), geometry, arguments.Bytes);
+    /// <summary>Where set, takes the opcodes of every kernel that this thread launches.</summary>
+    [ThreadStatic]
+    internal static HashSet<string>? Launched;
+
+    internal void Launch(string entry, LaunchGeometry geometry, LaunchArguments arguments)
+    {
+        var function = module.Function(entry);
+        Launched?.UnionWith(((EmulatorDriver.EmulatorFunction)function).Program.Instructions.Select(instruction => instruction.Written.Opcode));
+        Driver.Launch(function, geometry, arguments.Bytes);
+    }
 
     internal void Launch(string entry, int blocks, int threads, LaunchArguments arguments) => Launch(entry, LaunchGeometry.Linear(blocks, threads), arguments);
 

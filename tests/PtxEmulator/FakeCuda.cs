@@ -58,6 +58,8 @@ internal static unsafe class FakeCuda
         Exports["cuMemFree_v2"] = (nint)(delegate* unmanaged<ulong, int>)&Free;
         Exports["cuMemGetInfo_v2"] = (nint)(delegate* unmanaged<nuint*, nuint*, int>)&Info;
         Exports["cuMemcpyHtoDAsync_v2"] = (nint)(delegate* unmanaged<ulong, void*, nuint, nint, int>)&ToDevice;
+        Exports["cuMemAllocHost_v2"] = (nint)(delegate* unmanaged<void**, nuint, int>)&AllocateHost;
+        Exports["cuMemFreeHost"] = (nint)(delegate* unmanaged<void*, int>)&FreeHost;
         Exports["cuMemcpyDtoHAsync_v2"] = (nint)(delegate* unmanaged<void*, ulong, nuint, nint, int>)&ToHost;
         Exports["cuMemcpyDtoDAsync_v2"] = (nint)(delegate* unmanaged<ulong, ulong, nuint, nint, int>)&Within;
         Exports["cuMemsetD8Async"] = (nint)(delegate* unmanaged<ulong, byte, nuint, nint, int>)&Set;
@@ -121,6 +123,10 @@ internal static unsafe class FakeCuda
     [UnmanagedCallersOnly] private static int Free(ulong address) { var result = Note("cuMemFree"); if (result == 0) NativeMemory.Free((void*)address); return result; }
     [UnmanagedCallersOnly] private static int Info(nuint* free, nuint* total) { (*free, *total) = (1000, 2000); return 0; }
     [UnmanagedCallersOnly] private static int ToDevice(ulong to, void* from, nuint bytes, nint stream) { CapturedSource = (nint)from; Buffer.MemoryCopy(from, (void*)to, bytes, bytes); return Note("cuMemcpyHtoDAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int AllocateHost(void** address, nuint bytes) { *address = NativeMemory.Alloc(bytes); return Note("cuMemAllocHost", $"{bytes}"); }
+
+    [UnmanagedCallersOnly] private static int FreeHost(void* address) { NativeMemory.Free(address); return Note("cuMemFreeHost", ""); }
+
     [UnmanagedCallersOnly] private static int ToHost(void* to, ulong from, nuint bytes, nint stream) { Buffer.MemoryCopy((void*)from, to, bytes, bytes); return Note("cuMemcpyDtoHAsync", $"{bytes}, {stream}"); }
     [UnmanagedCallersOnly] private static int Within(ulong to, ulong from, nuint bytes, nint stream) { Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes); return Note("cuMemcpyDtoDAsync", $"{bytes}, {stream}"); }
     [UnmanagedCallersOnly] private static int Set(ulong to, byte value, nuint bytes, nint stream) { NativeMemory.Fill((void*)to, bytes, value); return Note("cuMemsetD8Async", $"{value}, {bytes}, {stream}"); }

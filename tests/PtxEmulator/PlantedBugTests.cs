@@ -28,6 +28,7 @@ public sealed class PlantedBugTests
         { "shared_out_of_bounds", FindingKind.OutOfBounds },
         { "unwaited_copy", FindingKind.Uninitialized },
         { "last_block", FindingKind.GlobalRace },
+        { "block_overwrites", FindingKind.GlobalRace },
         { "traps", FindingKind.Trap },
     };
 

@@ -60,13 +60,13 @@ internal static partial class Reference
         return y;
     }
 
-    /// <summary>factor times x [n, c] at each of so many rows of an image.</summary>
-    public static double[] SpatialBroadcast(double[] x, int rows, int c, double factor)
+    /// <summary>factor times x [n, c] at each of so many rows of an image, plus a residual.</summary>
+    public static double[] SpatialBroadcast(double[] x, int rows, int c, double factor, double[]? residual)
     {
         double[] y = new double[x.Length * rows];
         for (int i = 0; i < y.Length; i++)
         {
-            y[i] = factor * x[(i / c / rows * c) + (i % c)];
+            y[i] = (factor * x[(i / c / rows * c) + (i % c)]) + (residual?[i] ?? 0);
         }
 
         return y;

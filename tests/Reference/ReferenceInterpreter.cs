@@ -32,11 +32,20 @@ internal static class ReferenceInterpreter
     /// <returns>Values of its outputs.</returns>
     public static double[][] Evaluate(Op op, Shape[] shapes, double[][] x) => op switch
     {
-        Convolution o => [Plus(Convolve(o, shapes, x[0], x[1], o.Bias ? x[2] : null), o.Residual ? x[o.ResidualInput] : null)],
+        Convolution { TwoInputs: true } o => Evaluate(o with { TwoInputs = false }, Joined(shapes, o.SecondInput), Joined(shapes, x, o.SecondInput)),
+        Convolution o => [Plus(Convolve(o, shapes, x[0], x[1], o.Bias ? x[2] : null), o.Residual ? Resampled(o.ResidualResampling, shapes[o.ResidualInput], x[o.ResidualInput]) : null)],
+        ConvolutionSkip { TwoInputs: true } o => Evaluate(o with { TwoInputs = false }, Joined(shapes, 6, 3), Joined(shapes, x, 6, 3)),
+        ConvolutionSkip o => [Plus(
+            Convolve(new Convolution(1, o.Padding), shapes[..2], x[0], x[1], x[2]), Convolve(new Convolution(), shapes[3..5], x[3], x[4], x[5]))],
         ConvolutionGradient o => [Plus(ConvolveBack(o, shapes, x[0], x[1]), o.Residual ? x[2] : null)],
         Linear o => [Plus(Affine(shapes, x[0], x[1], o.Bias ? x[2] : null), o.Residual ? x[o.ResidualInput] : null)],
         LinearGradient o => [Plus(AffineBack(shapes, x[0], x[1]), o.Residual ? x[2] : null)],
+        GroupNorm { TwoInputs: true } o => Evaluate(o with { TwoInputs = false }, Joined(shapes, o.SecondInput), Joined(shapes, x, o.SecondInput)),
+        GroupNorm { Pool: true } o => Norm(o, shapes[0], x) is [double[] y, double[] statistics] ? [Resampled(Resampling.Down, shapes[0], y), statistics] : [],
         GroupNorm o => Norm(o, shapes[0], x),
+        GroupNormGradient { Residual: true } o => [Plus(
+            Evaluate(o with { Residual = false, ResidualPool = false }, shapes, x)[0], o.ResidualPool ? Spread(shapes[o.ResidualInput], x[o.ResidualInput]) : x[o.ResidualInput])],
+        GroupNormGradient { Pool: true } o => [NormBack(o, shapes[1], [Spread(shapes[0], x[0]), .. x[1..]])],
         GroupNormGradient o => [NormBack(o, shapes[1], x)],
         Attention o => Attend(o, shapes[0], x[0]),
         AttentionGradient o => [AttendBack(o, shapes[1], x)],
@@ -44,7 +53,7 @@ internal static class ReferenceInterpreter
         Slice o => [Reference.Slice(x[0], shapes[0][o.Axis], Around(shapes[0], o.Axis).Inner, o.Start, o.Length)],
         Pad o => [Reference.Pad(x[0], shapes[0][o.Axis], Around(shapes[0], o.Axis).Inner, o.Before, o.After)],
         SpatialSum o => [Reference.SpatialSum(x[0], shapes[0][0], shapes[0][-1], o.Factor)],
-        SpatialBroadcast o => [Reference.SpatialBroadcast(x[0], o.Shape.Elements / (o.Shape[0] * o.Shape[-1]), o.Shape[-1], o.Factor)],
+        SpatialBroadcast o => [Reference.SpatialBroadcast(x[0], o.Shape.Elements / (o.Shape[0] * o.Shape[-1]), o.Shape[-1], o.Factor, o.Residual ? x[1] : null)],
         Pool2x o => [Reference.Pool(x[0], shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], o.Factor)],
         Upsample2x o => [Reference.UpsampleTo(x[0], shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], o.Height, o.Width, o.Factor)],
         BilinearUpsample o => [Reference.Bilinear(x[0], shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3], o.Height, o.Width, adjoint: false)],
@@ -54,8 +63,10 @@ internal static class ReferenceInterpreter
         TimestepEmbeddingGradient o => [Reference.TimestepEmbeddingBackward(x[0], x[1], o.MaxPeriod)],
         LogSoftmax => [Reference.LogSoftmax(x[0], shapes[0][1])],
         LogSoftmaxGradient => [Reference.LogSoftmaxBackward(x[0], x[1], shapes[0][1])],
+        LabelGradient o => LabelBack(o, shapes[0][1], x),
         SelectLabel => [Reference.Select(x[0], x[1], shapes[0][1])],
         ScatterLabel o => [Reference.Scatter(x[0], x[1], o.Classes)],
+        SelectStep o => ReferenceSteps.Select(o, shapes, x),
         SamplerUpdate o => ReferenceSteps.Update(o, shapes[0], x),
         _ => [Elementwise(op, shapes, x) ?? ReferenceSteps.Evaluate(op, shapes, x) ?? throw new NotSupportedException($"no reference for {op}")],
     };
@@ -83,6 +94,39 @@ internal static class ReferenceInterpreter
         };
 
         double[] Map(Func<int, double> value) => [.. Enumerable.Range(0, x[0].Length).Select(value)];
+    }
+
+    // Two tensors as one of their channels side by side, the shapes and values of all other inputs unchanged.
+    private static Shape[] Joined(Shape[] shapes, int second, int first = 0)
+    {
+        Shape[] joined = [.. shapes];
+        joined[first] = shapes[first].With(-1, shapes[first][-1] + shapes[second][-1]);
+        return joined;
+    }
+
+    private static double[][] Joined(Shape[] shapes, double[][] x, int second, int first = 0)
+    {
+        double[][] joined = [.. x];
+        joined[first] = Reference.Concatenate(shapes[first].Elements / shapes[first][-1], [x[first], x[second]]);
+        return joined;
+    }
+
+    private static double[] Resampled(Resampling resampling, Shape s, double[] x) => resampling switch
+    {
+        Resampling.Up => Reference.Upsample(x, s[0], s[1], s[2], s[3]),
+        Resampling.Down => Reference.Pool(x, s[0], s[1], s[2], s[3], 0.25f),
+        _ => x,
+    };
+
+    // The gradient of averaging 2x2 blocks.
+    private static double[] Spread(Shape s, double[] dy) => Reference.UpsampleTo(dy, s[0], s[1], s[2], s[3], 2 * s[1], 2 * s[2], 0.25f);
+
+    // By the ops that it stands for.
+    private static double[][] LabelBack(LabelGradient op, int classes, double[][] x)
+    {
+        double[] log = Reference.LogSoftmax(x[0], classes);
+        double[] seed = Reference.Scatter([.. x[1].Select(_ => (double)op.Factor)], x[1], classes);
+        return [Reference.LogSoftmaxBackward(seed, log, classes), Reference.Select(log, x[1], classes)];
     }
 
     private static double[] Plus(double[] y, double[]? residual) => residual is null ? y : Reference.Add(y, residual);

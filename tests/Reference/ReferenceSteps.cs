@@ -10,15 +10,47 @@ internal static class ReferenceSteps
     public static double[]? Evaluate(Op op, Shape[] shapes, double[][] x) => op switch
     {
         StepTimesteps o => [.. Enumerable.Repeat(Row(x, 0)(StepColumn.ModelTimestep), o.Images)],
+        ChunkTimesteps o => [.. Enumerable.Range(0, o.Steps).SelectMany(k =>
+            Enumerable.Repeat(x[0][(Math.Min((int)x[1][0] + k, shapes[0][0] - 1) * StepTable.Columns) + (int)StepColumn.ModelTimestep], o.Images))],
         AdvanceStep => [x[0][0] + 1],
         StepNoise o => Noise(o, x),
         ClassifierFreeGuidance o => Combine(o, shapes[0], x),
         _ => null,
     };
 
+    /// <summary>The rows of every table that belong to the step.</summary>
+    public static double[][] Select(SelectStep op, Shape[] shapes, double[][] x)
+    {
+        int row = (int)(x[0][0] - x[1][0]);
+        return [.. Enumerable.Range(2, x.Length - 2).Select(i =>
+        {
+            int perStep = shapes[i][1] * shapes[i][2];
+            double[] rows = x[i][(row * perStep)..((row + 1) * perStep)];
+            return shapes[i][1] > 1 ? rows : [.. Enumerable.Range(0, op.Images).SelectMany(_ => rows)];
+        })];
+    }
+
     /// <summary>x_{t-1} and pred_xstart.</summary>
     public static double[][] Update(SamplerUpdate op, Shape shape, double[][] x)
     {
+        // What is taken in is evaluated as the ops that it was.
+        if (op.Advances)
+        {
+            return [.. Update(op with { Advances = false }, shape, x), [x[3][0] + 1]];
+        }
+
+        if (op.ClassifierFree)
+        {
+            ClassifierFreeGuidance combine = new(op.Parameterization);
+            Shape both = [2 * shape[0], shape[1], shape[2], shape[3] * op.Parameterization.OutputsPerChannel];
+            return Update(op with { ClassifierFree = false }, shape, [x[0], Combine(combine, both, [x[1], x[2], x[3]]), .. x[2..]]);
+        }
+
+        if (op.DrawsNoise)
+        {
+            return Update(op with { DrawsNoise = false }, shape, [.. x[..4], Noise(new StepNoise(shape), [x[4], x[5], x[3]]), .. x[6..]]);
+        }
+
         int channels = shape[3], outputs = channels * op.Parameterization.OutputsPerChannel;
         Func<StepColumn, double> row = Row(x, 2);
         double[] next = new double[x[0].Length], predXstart = new double[x[0].Length];

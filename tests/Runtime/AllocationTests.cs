@@ -1,6 +1,5 @@
 using Kernels.Backends.Cpu;
 using Kernels.Diffusion;
-using Kernels.Passes;
 using Kernels.Runtime;
 using Kernels.Tests.Support;
 using Xunit;
@@ -22,23 +21,25 @@ public sealed class AllocationTests
     [InlineData(2)]
     public void A_guided_step_allocates_nothing_on_any_thread(int threads)
     {
-        Graph graph = Fusion.Apply(DemoPair.GuidedStep(1)).Graph;
+        // The tables hold two of the four steps, so that they are made twice.
+        StepGraphs graphs = Rewrites.Apply(DemoPair.GuidedStep(1), tableBytes: DemoPair.TableBytesPerStep * 2);
+        Assert.Equal(2, graphs.Steps);
         Weights weights = Weights.Combine([(GuidedStep.DiffusionPrefix, DemoPair.Diffusion.Weights), (GuidedStep.ClassifierPrefix, DemoPair.Classifier.Weights)]);
         StepTable table = new(new GaussianDiffusion(DemoPair.Process($"{Steps}")), SamplerKind.Ddpm, classifierScale: 4);
         using CpuBackend backend = new(threads);
-        using Executor executor = backend.Compile(Plan.Create(graph), weights);
-        executor.Write("step_table", table.Values);
-        executor.Write("image_index", [0, 0]);
-        float[] x = new float[32 * 32 * 3], labels = new float[1];
+        using StepExecutor executor = new(backend, graphs, weights);
+        executor.WriteTable(table);
+        executor.Step.Write("image_index", [0, 0]);
+        float[] x = new float[32 * 32 * 3];
         int[] zero = [0];
         NoAllocation(() =>
         {
-            executor.Write("step", zero);
-            executor.Write("x", x);
+            executor.Step.Write("step", zero);
+            executor.Step.Write("x", x);
             for (int i = 0; i < Steps; i++)
             {
-                executor.Run();
-                executor.Read("pred_xstart", x);
+                executor.Run(i);
+                executor.Step.Read("pred_xstart", x);
             }
         });
     }

@@ -141,6 +141,41 @@ public sealed class ExecutorTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     }
 
     [Fact]
+    public void An_output_becomes_the_input_of_another_executor()
+    {
+        Tensor x = _builder.Input("x", [2, 3]);
+        _builder.Output("twice", _builder.Add("twice", new Add(), x, x));
+        using Executor first = Compile(), second = Compile();
+        first.Write("x", [1f, 2, 3, 4, 5, 6]);
+        first.Run();
+        first.Transfer("twice", second, "x");
+        second.Run();
+        Assert.Equal([4, 8, 12, 16, 20, 24], second.Read("twice"));
+
+        // Over the host as well, where a backend knows no shorter way.
+        using ThroughHost third = new(second);
+        first.Transfer("twice", third, "x");
+        third.Run();
+        third.Transfer("twice", second, "x");
+        second.Run();
+        Assert.Equal([8, 16, 24, 32, 40, 48], second.Read("twice"));
+        Refused("the graph has no output 'x'; it has twice", () => first.Transfer("x", second, "x"));
+        Refused("the graph has no input 'twice'; it has x", () => first.Transfer("twice", second, "twice"));
+    }
+
+    [Fact]
+    public void An_output_of_another_shape_is_not_handed_over()
+    {
+        Tensor x = _builder.Input("x", [2, 3]);
+        _builder.Input("flat", [6]);
+        _builder.Input("whole", [2, 3], DType.I32);
+        _builder.Output("y", _builder.Add("y", new Add(), x, x));
+        using Executor executor = Compile();
+        Refused("output y: f32[2, 3] cannot be handed over as input flat: f32[6]", () => executor.Transfer("y", executor, "flat"));
+        Refused("output y: f32[2, 3] cannot be handed over as input whole: i32[2, 3]", () => executor.Transfer("y", executor, "whole"));
+    }
+
+    [Fact]
     public void A_run_that_is_cancelled_stops_on_the_way()
     {
         // A second of convolutions on a fast machine, more on others.
@@ -216,6 +251,26 @@ public sealed class ExecutorTests(CpuFixture cpu) : IClassFixture<CpuFixture>
 
     private Executor Compile(params (string Name, Shape Shape, float[] Values)[] weights) =>
         cpu.Backend.Compile(Plan.Create(_builder.Build()), Weights.FromArrays(weights.ToDictionary(w => w.Name, w => (w.Shape, w.Values))));
+
+    // An executor of another kind: all that it shares with the first is the host.
+    private sealed class ThroughHost(Executor inner) : Executor
+    {
+        public override Plan Plan => inner.Plan;
+
+        public override void Run(CancellationToken cancellationToken = default) => inner.Run(cancellationToken);
+
+        protected internal override double TimeLaunch(int launch) => inner.TimeLaunch(launch);
+
+        protected override void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes) => inner.Write(tensor.Name, System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(bytes));
+
+        protected override void ReadCore(Tensor tensor, Span<byte> bytes) =>
+            inner.Read(Plan.Graph.Outputs.First(o => o.Value == tensor).Key, System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(bytes));
+
+        protected override void Dispose(bool disposing)
+        {
+            // The inner executor belongs to the test.
+        }
+    }
 
     private sealed record Mystery : GradientOp
     {

@@ -11,6 +11,9 @@ internal static class DemoPair
 
     public const int NullLabel = 10;
 
+    /// <summary>Bytes of the scales and shifts of one step of one guided image: two per output channel of every residual block.</summary>
+    public const int TableBytesPerStep = 2432 * sizeof(float);
+
     public static Model Diffusion { get; } = new(ModelConfigJson.Read(s_pack.Value.Text("config"), ModelKind.UNet), s_pack.Value.Weights("diffusion/"));
 
     public static Model Classifier { get; } = new(ModelConfigJson.Read(s_pack.Value.Text("classifier_config"), ModelKind.Encoder), s_pack.Value.Weights("classifier/"));

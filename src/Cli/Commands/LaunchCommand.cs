@@ -23,7 +23,7 @@ internal static class LaunchCommand
             Description = "An argument, in parameter order: in:FILE.npy, out:f32[4,128]:FILE.npy, inout:IN.npy:OUT.npy, or a scalar as i32:5.",
             HelpName = "argument",
         };
-        Option<string> device = new("--device") { Description = "Where to run: emulator or cuda.", DefaultValueFactory = _ => "emulator" };
+        Option<string> device = new("--device") { Description = "Where to run: emulator, cuda or cuda:N.", DefaultValueFactory = _ => "emulator" };
         Option<string> check = new("--check")
         {
             Description = "What to look for: all, none, or a list of uninitialized, races, barriers, participation.",
@@ -37,7 +37,6 @@ internal static class LaunchCommand
         };
         Option<long> budget = new("--budget") { Description = "Instructions a warp may execute.", DefaultValueFactory = _ => new EmulatorOptions().InstructionBudget };
         Option<bool> json = new("--json") { Description = "Write findings and counters as JSON." };
-        device.AcceptOnlyFromAmong("emulator", "cuda");
         Command command = new("launch", "Run one CUDA kernel, with no GPU: look for its faults and count what it does. Exit 4 if a check fired.")
         {
             file, entry, grid, block, shared, define, argument, device, check, counters, architecture, budget, json,
@@ -60,13 +59,13 @@ internal static class LaunchCommand
         {
             LaunchGeometry geometry = Geometry(parsed.GetValue(grid)!, parsed.GetValue(block)!, parsed.GetValue(shared));
             Checks checks = ParseChecks(parsed.GetValue(check)!);
-            bool onDevice = parsed.GetValue(device) == "cuda";
+            bool onDevice = parsed.GetValue(device) != "emulator";
             if (onDevice && (parsed.GetValue(counters) || parsed.GetResult(check) is { Implicit: false }))
             {
                 throw new ConfigurationException("--check and --counters need --device emulator: a device does neither");
             }
 
-            using Driver driver = onDevice ? new CudaDriver() : new EmulatorDriver(new EmulatorOptions
+            using Driver driver = onDevice ? DeviceOptions.Cuda(parsed.GetValue(device)!, "cuda") : new EmulatorDriver(new EmulatorOptions
             {
                 Checks = checks,
                 Counters = parsed.GetValue(counters),

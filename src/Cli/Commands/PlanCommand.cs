@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Models;
 using Kernels.Passes;
@@ -25,7 +26,7 @@ internal static class PlanCommand
         DeviceOptions device = new();
         Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text };
         models.AddTo(command);
-        command.Add(device.DisableFusion);
+        device.AddTo(command);
         command.SetAction(parsed =>
         {
             int images = parsed.GetValue(batch);
@@ -39,16 +40,23 @@ internal static class PlanCommand
                 ? ModelLoader.Load(path, models.ClassifierOverrides(parsed), expected: ModelKind.Encoder)
                 : null;
             Graph graph = Step(model, guide, images);
-            FusionResult fused = Fusion.Apply(graph, device.DisabledFusions(parsed));
+            StepGraphs fused = Rewrites.Apply(graph, device.DisabledFusions(parsed));
             if (parsed.GetValue(dot) || parsed.GetValue(mermaid) || parsed.GetValue(text))
             {
-                console.Output.Write(parsed.GetValue(dot) ? fused.Graph.ToDot() : parsed.GetValue(mermaid) ? fused.Graph.ToMermaid() : fused.Graph.ToText());
+                console.Output.Write(parsed.GetValue(dot) ? fused.Step.ToDot() : parsed.GetValue(mermaid) ? fused.Step.ToMermaid() : fused.Step.ToText());
                 return ExitCode.Done;
             }
 
-            Show(console.Tables, "Before fusion", Plan.Create(Fusion.Apply(graph, ["all"]).Graph));
-            Show(console.Tables, "After fusion", Plan.Create(fused.Graph));
-            Compare(console.Tables, Plan.Create(Fusion.Apply(graph, ["all"]).Graph), Plan.Create(fused.Graph), fused);
+            Plan before = Plan.Create(Fusion.Apply(graph, ["all"]).Graph), after = Plan.Create(fused.Step);
+            Show(console.Tables, "Before fusion", before);
+            if (fused.Conditioning is not null)
+            {
+                Show(console.Tables, string.Create(CultureInfo.InvariantCulture, $"Before the loop, {fused.Steps} steps at once"), Plan.Create(fused.Conditioning));
+            }
+
+            Show(console.Tables, "After fusion", after);
+            Compare(console.Tables, before, after, fused.Applied);
+            CountKernels(console.Tables, fused.Step, before.Launches.Count, device.GpuOptions(parsed, models.Precisions(parsed)));
             return ExitCode.Done;
         });
         return command;
@@ -93,7 +101,7 @@ internal static class PlanCommand
         console.Write(table);
     }
 
-    private static void Compare(IAnsiConsole console, Plan before, Plan after, FusionResult fused)
+    private static void Compare(IAnsiConsole console, Plan before, Plan after, IReadOnlyDictionary<string, int> applied)
     {
         Table table = new() { Border = TableBorder.Simple, Title = new TableTitle("One step") };
         table.AddColumn("");
@@ -108,12 +116,30 @@ internal static class PlanCommand
         Row("arena without sharing", p => p.Memory.UnsharedBytes);
         Row("nodes in place", p => p.Memory.InPlace);
         console.Write(table);
-        foreach ((string name, int count) in fused.Applied)
+        foreach ((string name, int count) in applied)
         {
             console.MarkupLineInterpolated($"{name}: applied {count} times");
         }
 
         void Row(string name, Func<Plan, long> value) => table.AddRow(name, Number(value(before)), Number(value(after)));
+    }
+
+    // What a GPU is asked to do for one step. A launch of the plan may be several kernels: a norm that is split over blocks is two.
+    private static void CountKernels(IAnsiConsole console, Graph step, int ops, GpuOptions options)
+    {
+        using DryRunBackend backend = new(options);
+        using Executor executor = backend.Compile(backend.Plan(step), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
+        Table table = new() { Border = TableBorder.Simple, Title = new TableTitle($"Kernels of one step on a GPU, {options.Precision.ToString().ToLowerInvariant()}") };
+        table.AddColumn("kernel");
+        table.AddColumn(new TableColumn("launches").RightAligned());
+        table.AddColumn(new TableColumn("specialisations").RightAligned());
+        foreach (IGrouping<(string File, string Entry), KernelCall> kernel in backend.Calls.GroupBy(c => (c.Kernel.File, c.Kernel.Entry)).OrderByDescending(g => g.Count()).ThenBy(g => g.Key))
+        {
+            table.AddRow($"{kernel.Key.Entry} ({kernel.Key.File})", Number(kernel.Count()), Number(kernel.Select(c => c.Kernel).Distinct().Count()));
+        }
+
+        console.Write(table);
+        console.MarkupLineInterpolated($"{backend.Calls.Count} launches where the unfused graph has {ops} ops: {(double)ops / backend.Calls.Count:0.00} times fewer");
     }
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);

@@ -33,57 +33,11 @@ internal static class SampleCommand
     private static int Run(
         CliConsole console, ParseResult parsed, SampleOptions options, ModelOptions models, DeviceOptions device, CancellationToken cancellationToken)
     {
-        bool demo = parsed.GetValue(options.Diffusion) is null;
-        if (demo && parsed.GetValue(options.Classifier) is not null)
-        {
-            throw new ConfigurationException("--classifier needs --diffusion: a classifier steers a diffusion model of its own image size");
-        }
-
-        string? respacing = options.RespacingOf(parsed, parsed.GetValue(models.TimestepRespacing)) ?? (demo ? DemoPair.Settings.TimestepRespacing : null);
-        using LoadedModel diffusion = ModelLoader.Load(
-            parsed.GetValue(options.Diffusion) ?? DemoPair.Diffusion, models.DiffusionOverrides(parsed) with { TimestepRespacing = respacing }, parsed.GetValue(options.Key));
-        string? classifierPath = parsed.GetValue(options.Classifier) ?? (demo ? DemoPair.Classifier : null);
-        double scale = parsed.GetValue(options.ClassifierScale) ?? (demo ? DemoPair.Settings.ClassifierScale!.Value : classifierPath is null ? 0 : 1);
-        using LoadedModel? classifier = classifierPath is null || scale == 0 ? null : ModelLoader.Load(classifierPath, models.ClassifierOverrides(parsed), expected: ModelKind.Encoder);
-        SamplerSettings settings = new()
-        {
-            Sampler = options.SamplerOf(parsed),
-            Eta = parsed.GetValue(options.Eta),
-            ClipDenoised = parsed.GetValue(options.ClipDenoised) ?? true,
-            ClassifierScale = scale,
-            CfgScale = parsed.GetValue(options.CfgScale),
-            NullLabel = parsed.GetValue(options.NullLabel) ?? diffusion.NullLabel,
-            Unconditional = parsed.GetValue(options.Unconditional) ?? false,
-        };
-        CheckSize(diffusion, classifier);
-        using Backend backend = device.Open(parsed);
-        using DiffusionSampler sampler = new(
-            backend,
-            diffusion.Model,
-            diffusion.Process ?? throw new ConfigurationException($"{diffusion.Checkpoint.File} holds a classifier; --diffusion takes a diffusion model"),
-            classifier?.Model,
-            settings,
-            disabledFusions: device.DisabledFusions(parsed));
-        Job job = Job.Create(parsed, options, diffusion, classifier, settings, demo);
-        return Sample(console, job, sampler, backend, diffusion.Model.Config.InChannels, cancellationToken);
-    }
-
-    // What a classifier without attention pooling was trained on is not in its weights, and then any size that it can halve will do.
-    private static void CheckSize(LoadedModel diffusion, LoadedModel? classifier)
-    {
-        if (classifier is null)
-        {
-            return;
-        }
-
-        int size = diffusion.Model.Config.ImageSize;
-        int other = classifier.Model.Config.ImageSize;
-        if (other != size && classifier.Provenance.Any(v => v.Name == "image_size" && v.Source != "default"))
-        {
-            throw new ConfigurationException($"the classifier is for images of {other}x{other}, the diffusion model makes {size}x{size}");
-        }
-
-        classifier.Model.Config.ValidateSize(size, size);
+        using SamplerSetup setup = SamplerSetup.Load(parsed, options, models);
+        using Backend backend = device.Open(parsed, models.Precisions(parsed));
+        using DiffusionSampler sampler = setup.Create(backend, device.DisabledFusions(parsed));
+        Job job = Job.Create(parsed, options, setup);
+        return Sample(console, job, sampler, backend, setup.Diffusion.Model.Config.InChannels, cancellationToken);
     }
 
     private static int Sample(CliConsole console, Job job, DiffusionSampler sampler, Backend backend, int channels, CancellationToken cancellationToken)
@@ -102,7 +56,7 @@ internal static class SampleCommand
             {
                 int count = Math.Min(job.BatchSize, job.Count - done);
                 int[] labels = job.LabelsOf(done, count);
-                SampleBatch batch = new() { Count = count, Labels = labels, Seed = job.Seed, FirstImage = done };
+                SampleBatch batch = new() { Count = count, Labels = labels, Seed = job.Seed, FirstImage = done, KeepSteps = pictures is not null };
                 try
                 {
                     float[] images = sampler.Sample(
@@ -138,8 +92,9 @@ internal static class SampleCommand
     /// <summary>What is to be sampled.</summary>
     private sealed record Job(int Count, int BatchSize, ulong Seed, int[] Classes, int RandomClasses, int Columns, string Output, string? Intermediates)
     {
-        public static Job Create(ParseResult parsed, SampleOptions options, LoadedModel diffusion, LoadedModel? classifier, SamplerSettings settings, bool demo)
+        public static Job Create(ParseResult parsed, SampleOptions options, SamplerSetup setup)
         {
+            (LoadedModel diffusion, LoadedModel? classifier, SamplerSettings settings, bool demo) = (setup.Diffusion, setup.Classifier, setup.Settings, setup.IsDemo);
             int classes = ClassCount(diffusion.Model.Config, classifier?.Model.Config, settings);
             string[] lists = parsed.GetValue(options.Class) ?? [];
             if (lists.Length > 0 && classes == 0)

@@ -1,6 +1,5 @@
 using System.Globalization;
 using Kernels.Models;
-using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Diffusion;
@@ -9,7 +8,8 @@ namespace Kernels.Diffusion;
 /// <param name="step">Steps executed before this one.</param>
 /// <param name="steps">Steps in all.</param>
 /// <param name="executor">Where the results lie.</param>
-public readonly ref struct StepResult(int step, int steps, Executor executor)
+/// <param name="snapshots">Copies of x and of the prediction that were taken after the step; null if the results still lie where they were made.</param>
+public readonly ref struct StepResult(int step, int steps, Executor executor, StepSnapshots? snapshots = null)
 {
     /// <summary>Steps executed before this one.</summary>
     public int Step { get; } = step;
@@ -19,11 +19,31 @@ public readonly ref struct StepResult(int step, int steps, Executor executor)
 
     /// <summary>Copies x after this step.</summary>
     /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadX(Span<float> destination) => executor.Read("x_next", destination);
+    public void ReadX(Span<float> destination)
+    {
+        if (snapshots is null)
+        {
+            executor.Read("x_next", destination);
+        }
+        else
+        {
+            snapshots.X.Read(destination);
+        }
+    }
 
     /// <summary>Copies the prediction of x_0.</summary>
     /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadPredXstart(Span<float> destination) => executor.Read("pred_xstart", destination);
+    public void ReadPredXstart(Span<float> destination)
+    {
+        if (snapshots is null)
+        {
+            executor.Read("pred_xstart", destination);
+        }
+        else
+        {
+            snapshots.PredXstart.Read(destination);
+        }
+    }
 }
 
 /// <summary>Receives the result of a step.</summary>
@@ -51,6 +71,12 @@ public sealed record SampleBatch
     /// <summary>Noise of every step as <c>[S, N, H, W, C]</c>; null draws it from the seed.</summary>
     public float[]? StepNoise { get; init; }
 
+    /// <summary>
+    /// Whether the callback is called one step late, with copies of the step's results, while the device is at work on the next: for callbacks that look at every step. Without it the
+    /// callback runs between two steps.
+    /// </summary>
+    public bool KeepSteps { get; init; }
+
     /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
     public float[]? LowRes { get; init; }
 }
@@ -65,7 +91,7 @@ public sealed class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
-    private readonly Dictionary<(int Batch, bool SuppliedNoise), Executor> _executors = [];
+    private readonly Dictionary<(int Batch, bool SuppliedNoise), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
     /// <param name="backend">The device.</param>
@@ -74,7 +100,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <param name="classifier">The classifier; may be null without classifier guidance.</param>
     /// <param name="settings">Sampler and guidance.</param>
     /// <param name="size">Height and width of the images; null for the size that the diffusion model was trained on.</param>
-    /// <param name="disabledFusions">Rewrites to leave out (<see cref="Fusion.All"/>).</param>
+    /// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
     /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
     /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
     public DiffusionSampler(
@@ -122,9 +148,20 @@ public sealed class DiffusionSampler : IDisposable
     /// <summary>Elements of one image.</summary>
     public int ImageElements => Height * Width * _diffusion.Config.InChannels;
 
+    /// <summary>
+    /// What the tables of scales and shifts may take, in bytes (<see cref="Hoist"/>). Where those of all steps take more, they are made for some steps at a time. They are there twice: where
+    /// they are computed and where they are read.
+    /// </summary>
+    public long TableBytes { get; init; } = Rewrites.DefaultTableBytes;
+
     /// <summary>The plan of one step for a batch size.</summary>
     /// <param name="batch">Number of images.</param>
-    public Plan PlanStep(int batch) => Plan.Create(Fusion.Apply(BuildGraph(batch, suppliedNoise: false), _disabledFusions).Graph);
+    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false).Step);
+
+    /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
+    /// <param name="batch">Number of images.</param>
+    /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
+    public void Prepare(int batch) => _ = ExecutorFor(batch, suppliedNoise: false);
 
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
@@ -140,20 +177,20 @@ public sealed class DiffusionSampler : IDisposable
         Expect(batch.Initial, (long)n * ImageElements, "the initial images");
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
-        Executor executor = ExecutorFor(n, batch.StepNoise is not null);
-        Graph graph = executor.Plan.Graph;
+        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null);
+        Executor executor = steps.Step;
         int elements = n * ImageElements;
-        executor.Write("step_table", Table.Values);
+        steps.WriteTable(Table);
         executor.Write("step", [0]);
         executor.Write("x", batch.Initial ?? InitialNoise(batch));
-        WriteLabels(executor, batch);
+        WriteLabels(steps, batch);
         if (batch.LowRes is not null)
         {
             executor.Write("low_res", batch.LowRes);
         }
 
-        bool takesNoise = graph.Inputs.Any(t => t.Name == "noise");
-        if (graph.Inputs.Any(t => t.Name == "seed"))
+        bool takesNoise = steps.Takes("noise");
+        if (steps.Takes("seed"))
         {
             executor.Write("seed", Words(batch.Seed));
             executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
@@ -166,8 +203,25 @@ public sealed class DiffusionSampler : IDisposable
                 executor.Write("noise", batch.StepNoise.AsSpan(step * elements, elements));
             }
 
-            executor.Run(cancellationToken);
-            onStep?.Invoke(new StepResult(step, Table.Count, executor));
+            steps.Run(step, cancellationToken);
+            if (onStep is not null && !batch.KeepSteps)
+            {
+                onStep(new StepResult(step, Table.Count, executor));
+            }
+            else if (onStep is not null)
+            {
+                if (step > 0)
+                {
+                    onStep(new StepResult(step - 1, Table.Count, executor, steps.Snapshots));
+                }
+
+                steps.Snapshots.Take();
+            }
+        }
+
+        if (onStep is not null && batch.KeepSteps)
+        {
+            onStep(new StepResult(Table.Count - 1, Table.Count, executor, steps.Snapshots));
         }
 
         return executor.Read("x_next");
@@ -176,7 +230,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Executor executor in _executors.Values)
+        foreach (StepExecutor executor in _executors.Values)
         {
             executor.Dispose();
         }
@@ -209,12 +263,13 @@ public sealed class DiffusionSampler : IDisposable
     private Graph BuildGraph(int batch, bool suppliedNoise) =>
         GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes);
 
-    private Executor ExecutorFor(int batch, bool suppliedNoise)
+    private StepGraphs RewriteGraph(int batch, bool suppliedNoise) => Rewrites.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions, TableBytes);
+
+    private StepExecutor ExecutorFor(int batch, bool suppliedNoise)
     {
-        if (!_executors.TryGetValue((batch, suppliedNoise), out Executor? executor))
+        if (!_executors.TryGetValue((batch, suppliedNoise), out StepExecutor? executor))
         {
-            Graph graph = Fusion.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions).Graph;
-            _executors.Add((batch, suppliedNoise), executor = _backend.Compile(Plan.Create(graph), _weights));
+            _executors.Add((batch, suppliedNoise), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise), _weights));
         }
 
         return executor;
@@ -231,11 +286,10 @@ public sealed class DiffusionSampler : IDisposable
         return x;
     }
 
-    private void WriteLabels(Executor executor, SampleBatch batch)
+    private void WriteLabels(StepExecutor executor, SampleBatch batch)
     {
-        Graph graph = executor.Plan.Graph;
-        bool classifier = graph.Inputs.Any(t => t.Name == "y");
-        bool unet = graph.Inputs.Any(t => t.Name == "y_unet");
+        bool classifier = executor.Takes("y");
+        bool unet = executor.Takes("y_unet");
         bool unetFollows = unet && !Settings.Unconditional;
         if ((classifier || unetFollows) && batch.Labels.Count != batch.Count)
         {
@@ -245,7 +299,7 @@ public sealed class DiffusionSampler : IDisposable
         if (classifier)
         {
             CheckLabels(batch.Labels, _classifier!.Config.OutChannels, "the classifier");
-            executor.Write("y", [.. batch.Labels]);
+            executor.WriteLabels("y", [.. batch.Labels]);
         }
 
         if (!unet)
@@ -259,7 +313,7 @@ public sealed class DiffusionSampler : IDisposable
             CheckLabels(batch.Labels, _diffusion.Config.NumClasses!.Value, "the diffusion model");
         }
 
-        executor.Write(
+        executor.WriteLabels(
             "y_unet",
             Settings.Unconditional ? [.. nulls] : Settings.CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
     }

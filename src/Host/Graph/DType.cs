@@ -52,4 +52,12 @@ public static class DTypes
     /// <summary>Whether the type holds real numbers.</summary>
     /// <param name="dtype">The element type.</param>
     public static bool IsFloatingPoint(this DType dtype) => dtype is DType.F32 or DType.F16 or DType.BF16 or DType.F64;
+
+    /// <summary>Whether values of one type may stand where the other is declared: equal types, or two that activations are stored in (F32, F16, BF16).</summary>
+    /// <param name="stored">The type a tensor has.</param>
+    /// <param name="declared">The type an op declares; <see cref="DType.F32"/> stands for a real number however it is stored.</param>
+    public static bool Fits(this DType stored, DType declared) =>
+        stored == declared || (IsStorage(stored) && IsStorage(declared));
+
+    private static bool IsStorage(DType dtype) => dtype is DType.F32 or DType.F16 or DType.BF16;
 }

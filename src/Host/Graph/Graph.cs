@@ -150,7 +150,7 @@ public sealed class Graph
             Require(types.Count == node.Outputs.Count, $"{node.Op.Name} '{node.Name}' has {node.Outputs.Count} outputs, the op has {types.Count}");
             foreach ((Tensor output, TensorType type) in node.Outputs.Zip(types))
             {
-                Require(output.Shape == type.Shape && output.DType == type.DType, $"{node.Op.Name} '{node.Name}' writes {type}, not {output}");
+                Require(output.Shape == type.Shape && output.DType.Fits(type.DType), $"{node.Op.Name} '{node.Name}' writes {type}, not {output}");
                 Require(known.Add(output), $"'{output.Name}' is written twice, the second time by '{node.Name}'");
                 Name(output);
                 _producers.Add(output, node);

@@ -16,8 +16,15 @@ public abstract record Op
     /// </summary>
     public virtual IReadOnlyList<int> InPlaceInputs => [];
 
+    /// <summary>Inputs whose storage an output may take over, as <see cref="InPlaceInputs"/>; a further output takes one over only where the graph updates it.</summary>
+    /// <param name="output">The output's position.</param>
+    public virtual IReadOnlyList<int> InPlaceInputsOf(int output) => output == 0 ? InPlaceInputs : [];
+
     /// <summary>Whether output 0 is input 0 under another shape: nothing is launched and both share storage.</summary>
     public virtual bool IsView => false;
+
+    /// <summary>Whether what it reads and writes is kept in binary32 at every precision: the sampler's arithmetic, probabilities, timesteps.</summary>
+    public virtual bool IsExact => false;
 
     /// <summary>Checks the inputs and says what comes out.</summary>
     /// <param name="inputs">The inputs, with the node's name for messages.</param>

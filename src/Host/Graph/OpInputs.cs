@@ -41,7 +41,7 @@ public readonly ref struct OpInputs(string node, Op op, ReadOnlySpan<Tensor> inp
     /// <param name="index">The input's position.</param>
     /// <param name="what">Its name and shape in the op's notation.</param>
     /// <param name="shape">The shape it must have.</param>
-    /// <param name="dtype">The element type.</param>
+    /// <param name="dtype">The element type; <see cref="DType.F32"/> stands for a real number however it is stored (<see cref="DTypes.Fits"/>).</param>
     /// <exception cref="GraphException">The input is another.</exception>
     public void ExpectShape(int index, string what, Shape shape, DType dtype = DType.F32)
     {
@@ -55,7 +55,7 @@ public readonly ref struct OpInputs(string node, Op op, ReadOnlySpan<Tensor> inp
     /// <param name="dtype">The element type.</param>
     /// <exception cref="GraphException">The input is another.</exception>
     public void ExpectType(int index, string what, DType dtype) =>
-        Expect(_inputs[index].DType == dtype, $"{what} must be {dtype}, got {_inputs[index]}");
+        Expect(_inputs[index].DType.Fits(dtype), $"{what} must be {dtype}, got {_inputs[index]}");
 
     /// <summary>Checks a condition.</summary>
     /// <param name="condition">What must hold.</param>

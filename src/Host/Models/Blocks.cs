@@ -7,14 +7,6 @@ namespace Kernels.Models;
 /// <param name="config">The model.</param>
 internal sealed class Blocks(GraphBuilder builder, ModelConfig config)
 {
-    /// <summary>How a residual block changes the resolution.</summary>
-    public enum Resampling
-    {
-        None,
-        Up,
-        Down,
-    }
-
     /// <summary><c>conv_nd(2, …)</c>: convolution with a square window, "same" padding for odd sizes, and bias.</summary>
     public Tensor Convolution(string path, Tensor x, int outChannels, int kernel = 3, int stride = 1)
     {

@@ -48,7 +48,7 @@ public static class UNetModel
                 if (level > 0 && i == config.NumResBlocks)
                 {
                     h = config.ResblockUpdown
-                        ? blocks.ResBlock($"{path}.{layer}", h, emb, h.Shape[3], Blocks.Resampling.Up)
+                        ? blocks.ResBlock($"{path}.{layer}", h, emb, h.Shape[3], Resampling.Up)
                         : blocks.Upsample($"{path}.{layer}", h);
                     downsampling /= 2;
                 }

@@ -32,13 +32,23 @@ public sealed record Concat(int Axis = -1) : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
+        Split(scope, scope.Of(node.Output)!, Axis, node.Inputs);
+    }
+
+    /// <summary>Gives every input its part of the gradient.</summary>
+    /// <param name="scope">Where the parts go.</param>
+    /// <param name="gradient">The gradient of the inputs joined.</param>
+    /// <param name="axis">The axis along which they are joined.</param>
+    /// <param name="inputs">The inputs.</param>
+    internal static void Split(GradientScope scope, Tensor gradient, int axis, IEnumerable<Tensor> inputs)
+    {
         int start = 0;
-        foreach (Tensor input in node.Inputs)
+        foreach (Tensor input in inputs)
         {
-            int extent = input.Shape[Axis];
+            int extent = input.Shape[axis];
             if (scope.Wants(input))
             {
-                scope.Accumulate(input, scope.Emit(new Slice(Axis, start, extent), scope.Of(node.Output)!));
+                scope.Accumulate(input, scope.Emit(new Slice(axis, start, extent), gradient));
             }
 
             start += extent;

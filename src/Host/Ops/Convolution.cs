@@ -4,29 +4,51 @@ namespace Kernels.Ops;
 
 /// <summary>
 /// Two-dimensional convolution (cross-correlation) with zero padding: y[n,i,j,o] = Σ x[n, i·s+a−p, j·s+b−p, c] · w[o,c,a,b] (+ bias[o]) (+ residual[n,i,j,o]).
+/// Fused, x may be read up-sampled or as two tensors side by side, and the residual at another resolution.
 /// </summary>
 /// <param name="Stride">Step s between windows.</param>
 /// <param name="Padding">Rows and columns p of zeros on each side.</param>
 /// <param name="Bias">Whether a bias is added.</param>
 /// <param name="Residual">Whether a tensor of the output's shape is added.</param>
 /// <param name="Upsample">Whether x is read as if doubled in height and width by nearest neighbour (<see cref="Upsample2x"/>).</param>
+/// <param name="ResidualResampling">How the residual is brought to the output's resolution: doubled from <c>[N, OH/2, OW/2, O]</c>, or averaged from <c>[N, 2·OH, 2·OW, O]</c>.</param>
+/// <param name="TwoInputs">Whether the channels of x are followed by those of a second tensor (<see cref="Concat"/>).</param>
 /// <remarks>
-/// Inputs: x <c>[N, H, W, C]</c>, w <c>[O, C, KH, KW]</c>, then bias <c>[O]</c> and residual <c>[N, OH, OW, O]</c> if declared.
+/// Inputs: x <c>[N, H, W, C]</c>, w <c>[O, C, KH, KW]</c>, then if declared bias <c>[O]</c>, residual <c>[N, OH, OW, O]</c> and last the second tensor <c>[N, H, W, C₂]</c>, with which
+/// w is <c>[O, C + C₂, KH, KW]</c>.
 /// Output: <c>[N, OH, OW, O]</c> with OH = ⌊(H + 2p − KH) / s⌋ + 1, where an up-sampled x counts 2H. Source: <c>torch.nn.functional.conv2d</c>.
 /// </remarks>
-public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = false, bool Residual = false, bool Upsample = false) : Op
+public sealed record Convolution(
+    int Stride = 1,
+    int Padding = 0,
+    bool Bias = false,
+    bool Residual = false,
+    bool Upsample = false,
+    Resampling ResidualResampling = Resampling.None,
+    bool TwoInputs = false) : Op
 {
     /// <summary>Position of the residual among the inputs.</summary>
     internal int ResidualInput => Bias ? 3 : 2;
 
+    /// <summary>Position of the second tensor among the inputs.</summary>
+    internal int SecondInput => ResidualInput + (Residual ? 1 : 0);
+
     /// <inheritdoc/>
-    public override IReadOnlyList<int> InPlaceInputs => Residual ? [ResidualInput] : [];
+    public override IReadOnlyList<int> InPlaceInputs => Residual && ResidualResampling == Resampling.None ? [ResidualInput] : [];
 
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0));
+        inputs.ExpectCount(2 + (Bias ? 1 : 0) + (Residual ? 1 : 0) + (TwoInputs ? 1 : 0));
+        inputs.Expect(Residual || ResidualResampling == Resampling.None, "there is no residual to bring to another resolution");
         Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
+        if (TwoInputs)
+        {
+            Shape second = inputs.ExpectRank(SecondInput, "second x [N, H, W, C2]", 4);
+            inputs.Expect(second.With(3, x[3]) == x, $"{inputs[SecondInput]} does not fit beside {inputs[0]}");
+            x = x.With(3, x[3] + second[3]);
+        }
+
         Shape w = inputs.ExpectRank(1, "weight [O, C, KH, KW]", 4);
         x = Upsample ? [x[0], 2 * x[1], 2 * x[2], x[3]] : x;
         inputs.Expect(w[1] == x[3], $"the weight takes {w[1]} channels, x has {x[3]}");
@@ -39,10 +61,21 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
 
         if (Residual)
         {
-            inputs.ExpectShape(ResidualInput, "residual [N, OH, OW, O]", y);
+            inputs.ExpectShape(ResidualInput, "residual [N, OH, OW, O]", ResidualShape(inputs, y));
         }
 
         return [new TensorType(y)];
+    }
+
+    private Shape ResidualShape(OpInputs inputs, Shape y)
+    {
+        inputs.Expect(ResidualResampling != Resampling.Up || (y[1] % 2 == 0 && y[2] % 2 == 0), $"nothing doubles to {y[1]}x{y[2]}");
+        return ResidualResampling switch
+        {
+            Resampling.Up => [y[0], y[1] / 2, y[2] / 2, y[3]],
+            Resampling.Down => [y[0], 2 * y[1], 2 * y[2], y[3]],
+            _ => y,
+        };
     }
 
     /// <inheritdoc/>
@@ -50,7 +83,7 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
     {
         ArgumentNullException.ThrowIfNull(node);
         Shape w = node.Inputs[1].Shape;
-        return node.Output.Shape.Elements * ((2L * w[1] * w[2] * w[3]) + (Bias ? 1 : 0) + (Residual ? 1 : 0));
+        return node.Output.Shape.Elements * ((2L * w[1] * w[2] * w[3]) + (Bias ? 1 : 0) + (Residual ? 1 : 0) + (ResidualResampling == Resampling.Down ? 4 : 0));
     }
 
     /// <inheritdoc/>
@@ -66,16 +99,29 @@ public sealed record Convolution(int Stride = 1, int Padding = 0, bool Bias = fa
 
         Tensor dy = scope.Of(node.Output)!;
         Tensor x = node.Inputs[0];
-        if (scope.Wants(x))
+        if (scope.Wants(x) || (TwoInputs && scope.Wants(node.Inputs[SecondInput])))
         {
             int factor = Upsample ? 2 : 1;
             Tensor dx = scope.Emit(new ConvolutionGradient(Stride, Padding, factor * x.Shape[1], factor * x.Shape[2]), dy, node.Inputs[1]);
-            scope.Accumulate(x, Upsample ? scope.Emit(new Pool2x(1), dx) : dx);
+            dx = Upsample ? scope.Emit(new Pool2x(1), dx) : dx;
+            if (TwoInputs)
+            {
+                Concat.Split(scope, dx, -1, [x, node.Inputs[SecondInput]]);
+            }
+            else
+            {
+                scope.Accumulate(x, dx);
+            }
         }
 
-        if (Residual)
+        if (Residual && scope.Wants(node.Inputs[ResidualInput]))
         {
-            scope.Accumulate(node.Inputs[ResidualInput], dy);
+            scope.Accumulate(node.Inputs[ResidualInput], ResidualResampling switch
+            {
+                Resampling.Up => scope.Emit(new Pool2x(1), dy),
+                Resampling.Down => scope.Emit(new Upsample2x(2 * dy.Shape[1], 2 * dy.Shape[2], 0.25f), dy),
+                _ => dy,
+            });
         }
     }
 

@@ -7,6 +7,9 @@ namespace Kernels.Ops;
 public sealed record Embedding : Op
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(2);
@@ -45,6 +48,9 @@ public sealed record Embedding : Op
 public sealed record TimestepEmbedding(int Dimension, float MaxPeriod = 10000) : Op
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(1);
@@ -74,6 +80,9 @@ public sealed record TimestepEmbedding(int Dimension, float MaxPeriod = 10000) :
 /// <remarks>Inputs: dy <c>[N, D]</c>, t <c>[N]</c>. Output: dt <c>[N]</c>.</remarks>
 public sealed record TimestepEmbeddingGradient(float MaxPeriod) : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {

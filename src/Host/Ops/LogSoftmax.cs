@@ -7,6 +7,9 @@ namespace Kernels.Ops;
 public sealed record LogSoftmax : Op
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
@@ -37,6 +40,9 @@ public sealed record LogSoftmax : Op
 public sealed record LogSoftmaxGradient : GradientOp
 {
     /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
@@ -56,10 +62,44 @@ public sealed record LogSoftmaxGradient : GradientOp
     }
 }
 
+/// <summary>
+/// Log-probability of the label and its gradient, from the logits: dx[n,k] = factor · ([k = label[n]] − softmax(x[n])[k]) and l[n] = log softmax(x[n])[label[n]]. What <c>cond_fn</c> takes
+/// <see cref="LogSoftmax"/>, <see cref="SelectLabel"/> and the gradients of both for.
+/// </summary>
+/// <param name="Factor">Multiplies the gradient.</param>
+/// <remarks>Inputs: logits <c>[N, K]</c>, labels <c>[N]</c> of <see cref="DType.I32"/>. Outputs: dx <c>[N, K]</c>; l <c>[N]</c>. The row's maximum is subtracted first.</remarks>
+public sealed record LabelGradient(float Factor = 1) : GradientOp
+{
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputs => [0];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(2);
+        Shape x = inputs.ExpectRank(0, "logits [N, K]", 2);
+        inputs.ExpectShape(1, "labels [N]", [x[0]], DType.I32);
+        return [new TensorType(x), new TensorType([x[0]])];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return 6L * node.Output.Shape.Elements;
+    }
+}
+
 /// <summary>Picks the entry of the chosen label: y[n] = x[n, label[n]].</summary>
 /// <remarks>Inputs: x <c>[N, K]</c>, labels <c>[N]</c> of <see cref="DType.I32"/>. Output: <c>[N]</c>.</remarks>
 public sealed record SelectLabel : Op
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
@@ -89,6 +129,9 @@ public sealed record SelectLabel : Op
 /// <remarks>Inputs: x <c>[N]</c>, labels <c>[N]</c> of <see cref="DType.I32"/>. Output: <c>[N, K]</c>.</remarks>
 public sealed record ScatterLabel(int Classes) : Op
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {

@@ -2,6 +2,19 @@ using Kernels.Passes;
 
 namespace Kernels.Ops;
 
+/// <summary>How a tensor changes its resolution on the way to where it is used.</summary>
+public enum Resampling
+{
+    /// <summary>Not at all.</summary>
+    None,
+
+    /// <summary>Doubled by nearest neighbour (<see cref="Upsample2x"/>).</summary>
+    Up,
+
+    /// <summary>Halved by averaging 2x2 blocks (<see cref="Pool2x"/>).</summary>
+    Down,
+}
+
 /// <summary>Sums 2x2 blocks: y[n,i,j,c] = factor · Σ x[n,2i+a,2j+b,c]. A factor of 1/4 makes it average pooling.</summary>
 /// <param name="Factor">Multiplies the sum.</param>
 /// <remarks>
@@ -66,6 +79,16 @@ public sealed record Upsample2x(int Height, int Width, float Factor = 1) : Op
         ArgumentNullException.ThrowIfNull(node);
         scope.Accumulate(node.Inputs[0], scope.Emit(new Pool2x(Factor), scope.Of(node.Output)!));
     }
+}
+
+/// <summary>What the ops that take in a 2x2 pooling or its gradient share.</summary>
+internal static class Pooling
+{
+    /// <summary>Whether a shape is that of images <c>[N, H, W, C]</c> of even height and width, of which pooling drops nothing.</summary>
+    public static bool Halves(Shape x) => x.Rank == 4 && x[1] % 2 == 0 && x[2] % 2 == 0;
+
+    /// <summary><c>[N, H/2, W/2, C]</c>.</summary>
+    public static Shape Halved(Shape x) => [x[0], x[1] / 2, x[2] / 2, x[3]];
 }
 
 /// <summary>Bilinear interpolation to a given size, pixel centres at half-integers, edges clamped.</summary>

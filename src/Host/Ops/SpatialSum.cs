@@ -33,18 +33,27 @@ public sealed record SpatialSum(float Factor = 1) : Op
     }
 }
 
-/// <summary>The adjoint of <see cref="SpatialSum"/>: y[n,…,c] = factor · x[n,c].</summary>
+/// <summary>The adjoint of <see cref="SpatialSum"/>: y[n,…,c] = factor · x[n,c] (+ residual[n,…,c]).</summary>
 /// <param name="Shape">Shape of the output <c>[N, …, C]</c>.</param>
 /// <param name="Factor">Multiplies the value.</param>
-/// <remarks>Input: x <c>[N, C]</c>. Output: <c>[N, …, C]</c>.</remarks>
-public sealed record SpatialBroadcast(Shape Shape, float Factor = 1) : Op
+/// <param name="Residual">Whether a tensor of the output's shape is added.</param>
+/// <remarks>Inputs: x <c>[N, C]</c>, residual <c>[N, …, C]</c> if declared. Output: <c>[N, …, C]</c>.</remarks>
+public sealed record SpatialBroadcast(Shape Shape, float Factor = 1, bool Residual = false) : Op
 {
+    /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputs => Residual ? [1] : [];
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.ExpectCount(1);
+        inputs.ExpectCount(Residual ? 2 : 1);
         inputs.Expect(Shape.Rank >= 2, $"the output {Shape} must have at least two axes");
         inputs.ExpectShape(0, "x [N, C]", [Shape[0], Shape[-1]]);
+        if (Residual)
+        {
+            inputs.ExpectShape(1, "residual [N, ..., C]", Shape);
+        }
+
         return [new TensorType(Shape)];
     }
 
@@ -52,7 +61,7 @@ public sealed record SpatialBroadcast(Shape Shape, float Factor = 1) : Op
     public override long Flops(Node node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements;
+        return node.Output.Shape.Elements * (Residual ? 2L : 1L);
     }
 
     /// <inheritdoc/>
@@ -60,6 +69,15 @@ public sealed record SpatialBroadcast(Shape Shape, float Factor = 1) : Op
     {
         ArgumentNullException.ThrowIfNull(scope);
         ArgumentNullException.ThrowIfNull(node);
-        scope.Accumulate(node.Inputs[0], scope.Emit(new SpatialSum(Factor), scope.Of(node.Output)!));
+        Tensor dy = scope.Of(node.Output)!;
+        if (scope.Wants(node.Inputs[0]))
+        {
+            scope.Accumulate(node.Inputs[0], scope.Emit(new SpatialSum(Factor), dy));
+        }
+
+        if (Residual)
+        {
+            scope.Accumulate(node.Inputs[1], dy);
+        }
     }
 }

@@ -6,12 +6,18 @@ public static class Fusion
     private static readonly IReadOnlyList<FusionRule> Rules =
     [
         // The backward rules come first: they free the forward intermediates of their second reader, and only then can the forward rules absorb them.
+        new("label_gradient", "Log-softmax, the choice of the label and their gradients are one op", LabelRules.Gradient),
         new("group_norm_gradient", "GroupNormGradient takes over the gradients of SiLU and scale-shift", GroupNormRules.Gradient),
         new("group_norm_scale_shift", "GroupNorm applies scale and shift", GroupNormRules.ScaleShift),
         new("group_norm_silu", "GroupNorm applies SiLU", GroupNormRules.SiLU),
         new("conv_bias", "Convolution and Linear add their bias", ConvolutionRules.Bias),
-        new("conv_residual", "Convolution, Linear and their gradients add a residual", ConvolutionRules.Residual),
+        new("conv_residual", "Convolution, Linear, their gradients and SpatialBroadcast add a residual", ConvolutionRules.Residual),
         new("conv_upsample", "Convolution reads an up-sampled input where the small one lies", ConvolutionRules.Upsample),
+        new("group_norm_pool", "GroupNorm averages 2x2 blocks of its result, and GroupNormGradient spreads their gradient", GroupNormRules.Pool),
+        new("group_norm_residual", "GroupNormGradient adds the gradient of another branch", GroupNormRules.Residual),
+        new("residual_resampling", "A residual is doubled or halved where it is added", ResidualRules.Resample),
+        new("concat_inputs", "GroupNorm and Convolution read two tensors where those lie side by side", ConcatRules.Inputs),
+        new("conv_skip", "The last convolution of a block and the 1x1 convolution of its skip connection are one sum", ConvolutionRules.Skip),
     ];
 
     /// <summary>Name of the rewrite that computes equal expressions once, such as the SiLU of the embedding in front of every block's linear layer.</summary>
@@ -30,14 +36,31 @@ public static class Fusion
     {
         ArgumentNullException.ThrowIfNull(graph);
         disabled ??= [];
+        CheckNames(disabled, All);
+        return Apply(graph, disabled, []);
+    }
+
+    /// <summary>Checks names of rewrites to leave out.</summary>
+    /// <param name="disabled">The names.</param>
+    /// <param name="all">The rewrites there are.</param>
+    /// <exception cref="ConfigurationException">A name is unknown; the message lists those there are.</exception>
+    internal static void CheckNames(IReadOnlyCollection<string> disabled, IReadOnlyList<(string Name, string Description)> all)
+    {
         foreach (string name in disabled)
         {
-            if (name != "all" && All.All(f => f.Name != name))
+            if (name != "all" && all.All(f => f.Name != name))
             {
-                throw new ConfigurationException($"there is no fusion '{name}'; there are all, {string.Join(", ", All.Select(f => f.Name))}");
+                throw new ConfigurationException($"there is no fusion '{name}'; there are all, {string.Join(", ", all.Select(f => f.Name))}");
             }
         }
+    }
 
+    /// <summary>Applies every rewrite that is not switched off, and then some of ops that the passes do not know.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="disabled">Names of rewrites to leave out, checked already.</param>
+    /// <param name="further">Further rewrites.</param>
+    internal static FusionResult Apply(Graph graph, IReadOnlyCollection<string> disabled, IReadOnlyList<FusionRule> further)
+    {
         graph = graph.Pruned();
         Dictionary<string, int> applied = [];
         if (Enabled(CommonSubexpression))
@@ -45,7 +68,7 @@ public static class Fusion
             (graph, applied[CommonSubexpression]) = ShareEqual(graph);
         }
 
-        foreach (FusionRule rule in Rules.Where(r => Enabled(r.Name)))
+        foreach (FusionRule rule in Rules.Concat(further).Where(r => Enabled(r.Name)))
         {
             (graph, applied[rule.Name]) = ApplyRule(graph, rule);
         }
@@ -127,7 +150,7 @@ public static class Fusion
     }
 }
 
-/// <summary>What <see cref="Fusion.Apply"/> made of a graph.</summary>
+/// <summary>What <see cref="Fusion"/> made of a graph.</summary>
 /// <param name="Graph">The rewritten graph.</param>
 /// <param name="Applied">Name of each enabled rewrite, and how often it was applied.</param>
 public sealed record FusionResult(Graph Graph, IReadOnlyDictionary<string, int> Applied);
@@ -141,7 +164,11 @@ internal sealed record FusionRule(string Name, string Description, Func<Graph, N
 /// <summary>A pattern found: the replacement stands where the last node stood, and writes the tensors that later nodes read.</summary>
 /// <param name="Replacement">The fused node.</param>
 /// <param name="Absorbed">The nodes in front of the last one that the replacement makes superfluous.</param>
-internal sealed record FusionMatch(Node Replacement, params IReadOnlyList<Node> Absorbed);
+internal sealed record FusionMatch(Node Replacement, params IReadOnlyList<Node> Absorbed)
+{
+    /// <summary>A node in front that the replacement reads past, and that goes when its last reader does.</summary>
+    public Node? Bypassed { get; init; }
+}
 
 /// <summary>Questions that the rules ask.</summary>
 internal static class FusionQueries
@@ -156,13 +183,21 @@ internal static class FusionQueries
             : null;
 
     /// <summary>
-    /// Whether an absorbed node would read an input only where the last node stands, and by then the input's update has been written over it, or is just being written.
+    /// Whether an absorbed node would read an input only where the last node stands, and by then the input's update has been written over it, or is just being written; unless the
+    /// replacement itself makes the update, reads the input once and may work in place on it.
     /// </summary>
     public static bool Postpones(this Graph graph, FusionMatch match, Node last) =>
         graph.Updates.Any(u =>
             graph.Producer(u.Key) is Node update
             && graph.IndexOf(update) <= graph.IndexOf(last)
-            && match.Absorbed.Any(a => a.Inputs.Any(t => graph.Source(t) == u.Value)));
+            && !graph.WorksInPlace(match.Replacement, u.Key, u.Value)
+            && match.Absorbed.Append(match.Bypassed).OfType<Node>().Any(a => a.Inputs.Any(t => graph.Source(t) == u.Value)));
+
+    private static bool WorksInPlace(this Graph graph, Node node, Tensor output, Tensor input)
+    {
+        int k = node.Outputs.TakeWhile(o => o != output).Count();
+        return k < node.Outputs.Count && node.Inputs.Count(t => graph.Source(t) == input) == 1 && node.Op.InPlaceInputsOf(k).Any(i => node.Inputs[i] == input);
+    }
 
     /// <summary>The tensor that a view, or a view of a view, shows; a tensor that is no view is its own.</summary>
     private static Tensor Source(this Graph graph, Tensor tensor)

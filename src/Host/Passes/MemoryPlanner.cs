@@ -15,11 +15,12 @@ public static class MemoryPlanner
     /// <summary>Plans the arena of a graph.</summary>
     /// <param name="graph">The graph.</param>
     /// <param name="reuseInPlace">Whether ops may write over dying inputs.</param>
+    /// <param name="concurrency">Parts of the graph that run side by side: they share no bytes. Null if the nodes run one after the other.</param>
     /// <exception cref="GraphException">An update cannot be done in place.</exception>
-    public static MemoryPlan Plan(Graph graph, bool reuseInPlace = true)
+    public static MemoryPlan Plan(Graph graph, bool reuseInPlace = true, Concurrency? concurrency = null)
     {
         ArgumentNullException.ThrowIfNull(graph);
-        (Dictionary<Tensor, Storage> storages, int inPlace) = AssignStorage(graph, reuseInPlace);
+        (Dictionary<Tensor, Storage> storages, int inPlace) = AssignStorage(graph, reuseInPlace, concurrency);
         Storage[] all = [.. storages.Values.Distinct()];
         List<Storage> placed = [];
         long arena = all.Length == 0 ? 0 : long.MaxValue;
@@ -45,7 +46,7 @@ public static class MemoryPlanner
         return new MemoryPlan(storages.ToDictionary(p => p.Key, p => p.Value.Offset), arena, leastPossible, placed.Sum(s => s.Bytes), inPlace);
     }
 
-    private static (Dictionary<Tensor, Storage> Storages, int InPlace) AssignStorage(Graph graph, bool reuseInPlace)
+    private static (Dictionary<Tensor, Storage> Storages, int InPlace) AssignStorage(Graph graph, bool reuseInPlace, Concurrency? concurrency)
     {
         Dictionary<Tensor, Storage> storages = [];
         Dictionary<Tensor, int> lastUse = LastUses(graph);
@@ -58,12 +59,22 @@ public static class MemoryPlanner
         for (int i = 0; i < graph.Nodes.Count; i++)
         {
             Node node = graph.Nodes[i];
+            Parts part = concurrency is null || !concurrency.Contains(i) ? Parts.None : concurrency.Side.Contains(node) ? Parts.Side : Parts.Main;
+            foreach (Tensor input in node.Inputs)
+            {
+                if (storages.TryGetValue(input, out Storage? read))
+                {
+                    read.Parts |= part;
+                }
+            }
+
             for (int k = 0; k < node.Outputs.Count; k++)
             {
                 Tensor output = node.Outputs[k];
-                Storage? shared = k > 0 ? null : Shared(graph, node, i, storages, lastUse, reuseInPlace);
+                Storage? shared = Shared(graph, node, k, (i, part), storages, lastUse, reuseInPlace);
                 inPlace += shared is not null && !node.Op.IsView ? 1 : 0;
                 Storage storage = shared ?? new Storage(output.Bytes, i);
+                storage.Parts |= part;
                 storage.Last = Math.Max(storage.Last, lastUse.GetValueOrDefault(output, i));
                 storages.Add(output, storage);
             }
@@ -81,27 +92,32 @@ public static class MemoryPlanner
     }
 
     private static Storage? Shared(
-        Graph graph, Node node, int index, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
+        Graph graph, Node node, int output, (int Index, Parts Part) at, Dictionary<Tensor, Storage> storages, Dictionary<Tensor, int> lastUse, bool reuseInPlace)
     {
         if (node.Op.IsView)
         {
             return storages.GetValueOrDefault(node.Inputs[0]);
         }
 
-        Tensor? updated = graph.Updates.GetValueOrDefault(node.Output);
-        foreach (int k in node.Op.InPlaceInputs)
+        long bytes = node.Outputs[output].Bytes;
+        Tensor? updated = graph.Updates.GetValueOrDefault(node.Outputs[output]);
+        IReadOnlyList<int> inPlace = node.Op.InPlaceInputsOf(output);
+        foreach (int k in inPlace)
         {
             Tensor input = node.Inputs[k];
-            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != node.Output.Bytes || storage.Bytes != Align(input.Bytes))
+            if (!storages.TryGetValue(input, out Storage? storage) || input.Bytes != bytes || storage.Bytes != Align(input.Bytes))
             {
                 continue;
             }
 
-            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == index;
-            bool dies = reuseInPlace && updated is null && storage.Last <= index;
+            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == at.Index;
+
+            // What the other part reads may still be read, wherever that stands in the order.
+            bool isOthers = at.Part != Parts.None && storage.Parts != at.Part;
+            bool dies = reuseInPlace && updated is null && output == 0 && storage.Last <= at.Index && !isOthers;
 
             // Another input in the same storage would be overwritten while it is still being read, unless the op reads that one in step as well.
-            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || node.Op.InPlaceInputs.Contains(p.j));
+            bool alone = node.Inputs.Select((t, j) => (t, j)).All(p => !storages.TryGetValue(p.t, out Storage? s) || s != storage || inPlace.Contains(p.j));
             if (alone && (isUpdate || dies))
             {
                 return storage;
@@ -175,7 +191,7 @@ public static class MemoryPlanner
         long best = -1;
         long bestSize = long.MaxValue;
         long end = 0;
-        foreach (Storage other in placed.Where(o => o.First <= storage.Last && storage.First <= o.Last).OrderBy(o => o.Candidate))
+        foreach (Storage other in placed.Where(storage.Meets).OrderBy(o => o.Candidate))
         {
             long gap = other.Candidate - end;
             if (gap >= storage.Bytes && gap < bestSize)
@@ -190,8 +206,19 @@ public static class MemoryPlanner
     }
 
     /// <summary>Bytes that one or more tensors occupy in turn, from the node that first writes them to the one that last reads them.</summary>
+    /// <summary>Who uses a storage while two parts of a graph run side by side.</summary>
+    [Flags]
+    private enum Parts
+    {
+        None = 0,
+        Side = 1,
+        Main = 2,
+    }
+
     private sealed class Storage(long bytes, int first)
     {
+        public Parts Parts { get; set; }
+
         public long Bytes { get; } = Align(bytes);
 
         public int First { get; } = first;
@@ -202,6 +229,10 @@ public static class MemoryPlanner
 
         /// <summary>The offset in the placement that is being tried.</summary>
         public long Candidate { get; set; }
+
+        /// <summary>Whether both may be in use at one time: their lifetimes overlap, or they are used by parts that run side by side.</summary>
+        public bool Meets(Storage other) =>
+            (other.First <= Last && First <= other.Last) || (Parts | other.Parts) == (Parts.Side | Parts.Main);
     }
 }
 

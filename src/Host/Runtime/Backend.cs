@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Kernels.Runtime;
 
 /// <summary>A device that runs plans.</summary>
@@ -5,6 +7,10 @@ public abstract class Backend : IDisposable
 {
     /// <summary>The device in a few words, for receipts and tables.</summary>
     public abstract string Name { get; }
+
+    /// <summary>Plans a graph as this backend runs it: a device may store activations in fewer bits or keep parallel branches apart.</summary>
+    /// <param name="graph">The graph, fused or not.</param>
+    public virtual Plan Plan(Graph graph) => Runtime.Plan.Create(graph);
 
     /// <summary>Binds a plan to memory and weights. What depends on the weights alone is done here, once.</summary>
     /// <param name="plan">The plan.</param>
@@ -74,6 +80,28 @@ public abstract class Executor : IDisposable
         return values;
     }
 
+    /// <summary>Hands an output of the last run over as an input of another executor of the same backend, without a detour through the host where the device can do that.</summary>
+    /// <param name="output">The output's name.</param>
+    /// <param name="destination">The executor that is to read it.</param>
+    /// <param name="input">Name of its input, of the same type and shape.</param>
+    /// <exception cref="GraphException">There is no such output or input, or they are not alike.</exception>
+    public void Transfer(string output, Executor destination, string input)
+    {
+        ArgumentNullException.ThrowIfNull(destination);
+        Tensor from = Plan.Graph.Output(output), to = destination.Plan.Graph.Input(input);
+        if (from.DType != to.DType || from.Shape != to.Shape)
+        {
+            throw new GraphException($"output {from} cannot be handed over as input {to}");
+        }
+
+        TransferCore(from, destination, to);
+    }
+
+    /// <summary>Makes a place for copies of an output that are read while later runs go on, so that looking at every step need not stall the loop.</summary>
+    /// <param name="output">The output's name.</param>
+    /// <exception cref="GraphException">There is no such output.</exception>
+    public virtual OutputSnapshot CreateSnapshot(string output) => new HostSnapshot(this, output);
+
     /// <summary>Runs the plan once.</summary>
     /// <param name="cancellationToken">Looked at before every launch; a cancelled run leaves the outputs undefined.</param>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
@@ -94,6 +122,17 @@ public abstract class Executor : IDisposable
         ProfileCore(milliseconds, cancellationToken);
     }
 
+    /// <summary>Runs the plan once, as <see cref="Run"/> does.</summary>
+    /// <param name="cancellationToken">As for <see cref="Run"/>.</param>
+    /// <returns>How long it took in milliseconds, by the device's clock where it has one.</returns>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public virtual double Time(CancellationToken cancellationToken = default)
+    {
+        long start = Stopwatch.GetTimestamp();
+        Run(cancellationToken);
+        return Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -101,10 +140,22 @@ public abstract class Executor : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Runs the plan once and measures every launch.</summary>
+    /// <summary>Runs the plan once and measures every launch; each by itself, unless a device can do better.</summary>
     /// <param name="milliseconds">Receives one time per launch.</param>
     /// <param name="cancellationToken">Looked at before every launch.</param>
-    protected abstract void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken);
+    protected virtual void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    {
+        for (int i = 0; i < milliseconds.Length; i++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            milliseconds[i] = TimeLaunch(i);
+        }
+    }
+
+    /// <summary>Runs one launch of the plan.</summary>
+    /// <param name="launch">Its position in <see cref="Plan.Launches"/>.</param>
+    /// <returns>How long it took in milliseconds, by the device's clock where it has one.</returns>
+    protected internal abstract double TimeLaunch(int launch);
 
     /// <summary>Copies to the device.</summary>
     /// <param name="tensor">An input.</param>
@@ -115,6 +166,19 @@ public abstract class Executor : IDisposable
     /// <param name="tensor">An output.</param>
     /// <param name="bytes">Its values.</param>
     protected abstract void ReadCore(Tensor tensor, Span<byte> bytes);
+
+    /// <summary>Copies to another executor; through the host, unless a backend knows a shorter way.</summary>
+    /// <param name="output">An output of this executor.</param>
+    /// <param name="destination">The other executor.</param>
+    /// <param name="input">An input of the other, of the same type and shape.</param>
+    protected virtual void TransferCore(Tensor output, Executor destination, Tensor input)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        ArgumentNullException.ThrowIfNull(destination);
+        byte[] bytes = new byte[output.Bytes];
+        ReadCore(output, bytes);
+        destination.WriteCore(input, bytes);
+    }
 
     /// <summary>Frees the memory.</summary>
     /// <param name="disposing">Whether <see cref="Dispose()"/> was called.</param>

@@ -16,15 +16,19 @@ public sealed record Launch(int Index, Node Node)
 /// <summary>The ordered list of launches with the place of every tensor: plain data that a backend runs and a person can read.</summary>
 public sealed class Plan
 {
-    internal Plan(Graph graph, MemoryPlan memory)
+    internal Plan(Graph graph, MemoryPlan memory, Concurrency? concurrency = null)
     {
         Graph = graph;
+        Concurrency = concurrency;
         Memory = memory;
         Launches = [.. graph.Nodes.Where(n => !n.Op.IsView).Select((node, i) => new Launch(i, node))];
     }
 
     /// <summary>The graph as it is executed.</summary>
     public Graph Graph { get; }
+
+    /// <summary>Which parts of the graph may run side by side; null if it runs in one line.</summary>
+    public Concurrency? Concurrency { get; }
 
     /// <summary>Where the tensors lie.</summary>
     public MemoryPlan Memory { get; }
@@ -36,6 +40,14 @@ public sealed class Plan
     /// <param name="graph">The graph, fused or not.</param>
     /// <param name="reuseInPlace">Whether ops may write over dying inputs.</param>
     public static Plan Create(Graph graph, bool reuseInPlace = true) => new(graph, MemoryPlanner.Plan(graph, reuseInPlace));
+
+    /// <summary>Plans a graph whose parts may run side by side.</summary>
+    /// <param name="concurrency">The parts.</param>
+    public static Plan Create(Concurrency concurrency)
+    {
+        ArgumentNullException.ThrowIfNull(concurrency);
+        return new Plan(concurrency.Graph, MemoryPlanner.Plan(concurrency.Graph, reuseInPlace: true, concurrency), concurrency);
+    }
 
     /// <summary>One line per launch: op, output shape, offset, bytes, FLOPs; then the totals.</summary>
     public string ToText()

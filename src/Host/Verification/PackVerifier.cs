@@ -2,14 +2,13 @@ using Kernels.Checkpoints;
 using Kernels.Diffusion;
 using Kernels.Imaging;
 using Kernels.Models;
-using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Verification;
 
 /// <summary>Computes what a reference pack recorded, and compares.</summary>
 /// <param name="backend">The device.</param>
-/// <param name="disabledFusions">Rewrites to leave out (<see cref="Fusion.All"/>).</param>
+/// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
 /// <param name="tolerance">Replaces the tolerance of every output; null for the packs' own.</param>
 public sealed class PackVerifier(Backend backend, IReadOnlyCollection<string>? disabledFusions = null, double? tolerance = null)
 {
@@ -246,7 +245,7 @@ public sealed class PackVerifier(Backend backend, IReadOnlyCollection<string>? d
         return new Trajectory(final, x, predXstart);
     }
 
-    private Executor Compile(Graph graph, Weights weights) => backend.Compile(Plan.Create(Fusion.Apply(graph, disabledFusions).Graph), weights);
+    private Executor Compile(Graph graph, Weights weights) => backend.Compile(backend.Plan(Rewrites.Fuse(graph, disabledFusions).Graph), weights);
 
     private static ModelConfig Config(Pack pack, string key, ModelKind kind)
     {

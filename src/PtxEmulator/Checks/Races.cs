@@ -200,4 +200,11 @@ internal sealed class GlobalRaces
         lock (gate)
             return firstRelease.TryGetValue(earlier, out var release) && lastAcquire.TryGetValue(later, out var acquire) && acquire > release;
     }
+
+    /// <summary>Whether what all other blocks of the launch did may be relied on by the later one: each has released, and it has acquired after the last of them.</summary>
+    internal bool OrderedAfterAll(int later, int blocks)
+    {
+        lock (gate)
+            return firstRelease.Count == blocks && lastAcquire.TryGetValue(later, out var acquire) && firstRelease.Values.All(release => release <= acquire);
+    }
 }

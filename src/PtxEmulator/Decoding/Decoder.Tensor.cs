@@ -47,30 +47,31 @@ internal sealed partial class Decoder
         var (d, a, b, c) = (Slots(Operand(0), "b32"), Slots(Operand(1), "b32"), Slots(Operand(2), "b32"), Slots(Operand(3), "b32"));
         var (halfOut, halfIn) = (op.Types[0] == "f16", op.Types[3] == "f16");
         var (left, right) = (op.Types[1], op.Types[2]);
-        if (left[0] is 's' or 'u')
-        {
-            if (op.Has("satfinite"))
-                throw Unknown("saturating integer sums are not supported");
-        }
         var perRegister = left switch { "tf32" => 1, "s8" or "u8" => 4, _ => 2 };
         var depth = int.Parse(shape.AsSpan(shape.LastIndexOf('k') + 1), System.Globalization.CultureInfo.InvariantCulture);
         if (b.Length * 4 * perRegister != depth || a.Length != 2 * b.Length || d.Length != (halfOut ? 2 : 4) || c.Length != (halfIn ? 2 : 4))
             throw Unknown("the number of registers does not fit the shape");
-        Instruction multiply = (left, right) switch
+        Instruction multiply = op.Has("satfinite") ? IntegerMultiply<SaturatingAccumulate>(left, right, d, a, b, c) : (left, right) switch
         {
             ("f16", "f16") => new MatrixMultiply<HalfFragment, HalfFragment, SingleAccumulate>(d, a, b, c, halfIn, halfOut),
             ("bf16", "bf16") => new MatrixMultiply<BrainFragment, BrainFragment, SingleAccumulate>(d, a, b, c, halfIn, halfOut),
             ("tf32", "tf32") => new MatrixMultiply<Tf32Fragment, Tf32Fragment, SingleAccumulate>(d, a, b, c, halfIn, halfOut),
-            ("s8", "s8") => new MatrixMultiply<SignedByteFragment, SignedByteFragment, IntegerAccumulate>(d, a, b, c, false, false),
-            ("s8", "u8") => new MatrixMultiply<SignedByteFragment, ByteFragment, IntegerAccumulate>(d, a, b, c, false, false),
-            ("u8", "s8") => new MatrixMultiply<ByteFragment, SignedByteFragment, IntegerAccumulate>(d, a, b, c, false, false),
-            ("u8", "u8") => new MatrixMultiply<ByteFragment, ByteFragment, IntegerAccumulate>(d, a, b, c, false, false),
-            _ => throw Unknown($"the emulator does not multiply .{left} by .{right}"),
+            _ => IntegerMultiply<IntegerAccumulate>(left, right, d, a, b, c),
         };
         multiply.Class = InstructionClass.Tensor;
         multiply.TensorFlops = 2 * 16 * 8 * depth;
         return multiply;
     }
+
+    private Instruction IntegerMultiply<TSum>(string left, string right, int[] d, int[] a, int[] b, int[] c)
+        where TSum : struct, IAccumulate => (left, right) switch
+        {
+            ("s8", "s8") => new MatrixMultiply<SignedByteFragment, SignedByteFragment, TSum>(d, a, b, c, false, false),
+            ("s8", "u8") => new MatrixMultiply<SignedByteFragment, ByteFragment, TSum>(d, a, b, c, false, false),
+            ("u8", "s8") => new MatrixMultiply<ByteFragment, SignedByteFragment, TSum>(d, a, b, c, false, false),
+            ("u8", "u8") => new MatrixMultiply<ByteFragment, ByteFragment, TSum>(d, a, b, c, false, false),
+            _ => throw Unknown($"the emulator does not multiply .{left} by .{right}"),
+        };
 
     private Instruction CopyOperation()
     {
@@ -92,10 +93,11 @@ internal sealed partial class Decoder
                 Class = InstructionClass.Async,
             };
         }
-        op.Ignore("ca", "cg", "shared", "shared::cta", "shared::cluster", "global", "L2::cache_hint");
+        var bypassesL1 = op.Has("cg");
+        op.Ignore("ca", "shared", "shared::cta", "shared::cluster", "global", "L2::cache_hint");
         op.IgnoreFamily("L2::");
         var bytes = (int)Operand(2).Bits;
-        if (bytes is not (4 or 8 or 16))
+        if (bytes is not (4 or 8 or 16) || bypassesL1 && bytes != 16)
             throw Unknown($"a copy of {bytes} bytes");
         var sourceBytes = Has(3) && Operand(3) is not { Register.LaneBytes: 8 } ? S(3, "u32") : -1;
         return new CopyAsync(Address(Operand(0)), Address(Operand(1)), bytes, sourceBytes) { Class = InstructionClass.Async };

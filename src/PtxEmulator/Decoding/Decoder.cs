@@ -103,6 +103,8 @@ internal sealed partial class Decoder
         var decoded = DecodeByName();
         if (op.Left.Count > 0)
             throw Unknown($"'.{op.Left[0]}' is not a modifier the emulator knows here");
+        if (!InstructionForms.Contains(instruction.Opcode))
+            throw Unknown("the emulator does not know this form of the instruction");
         decoded.Written = instruction;
         // PTX written by hand has no source but itself.
         decoded.Source = instruction.Source.Line > 0 ? instruction.Source : new SourceLine(program.Module.Name, instruction.PtxLine);

@@ -50,5 +50,10 @@ internal sealed class Opcode
 
     internal IReadOnlyList<string> Left => left;
 
-    private static bool IsType(string part) => part is "pred" || TokenReader.SizeOf(part) > 0;
+    /// <summary>Whether a modifier only advises the caches: <c>L1::evict_last</c>, <c>L2::128B</c>, <c>L2::cache_hint</c>.</summary>
+    internal static bool IsCacheAdvice(string part) => part is
+        "L1::evict_normal" or "L1::evict_unchanged" or "L1::evict_first" or "L1::evict_last" or "L1::no_allocate"
+        or "L2::evict_normal" or "L2::evict_unchanged" or "L2::evict_first" or "L2::evict_last" or "L2::cache_hint" or "L2::64B" or "L2::128B" or "L2::256B";
+
+    internal static bool IsType(string part) => part is "pred" || TokenReader.SizeOf(part) > 0;
 }

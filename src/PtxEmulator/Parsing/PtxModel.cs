@@ -135,8 +135,11 @@ internal sealed class PtxFunction
     /// <summary>Targets of <c>.branchtargets</c> by label.</summary>
     internal Dictionary<string, string[]> BranchTables { get; } = [];
 
-    /// <summary>Threads per block the kernel was compiled for (<c>.maxntid</c> or <c>.reqntid</c>); 0 if not said.</summary>
+    /// <summary>Most threads per block the kernel was compiled for (<c>.maxntid</c>); 0 if not said.</summary>
     internal int MaximumThreads { get; set; }
+
+    /// <summary>Extents of the only block the kernel may be launched with (<c>.reqntid</c>), missing ones 1; empty if not said.</summary>
+    internal int[] RequiredBlock { get; set; } = [];
 }
 
 /// <summary>A parsed module.</summary>

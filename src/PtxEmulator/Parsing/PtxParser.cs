@@ -71,6 +71,9 @@ internal sealed class PtxParser
                 case ".pragma":
                     tokens.SkipPast(';');
                     break;
+                case ".alias":
+                    ReadAlias();
+                    break;
                 default:
                     throw tokens.Error($"'{token.Text}' is not a directive the emulator knows", token);
             }
@@ -119,20 +122,23 @@ internal sealed class PtxParser
             var directive = tokens.Take();
             switch (directive.Text)
             {
-                case ".maxntid" or ".reqntid":
-                    var threads = 1;
-                    do
-                        threads *= (int)tokens.Take().Bits;
-                    while (tokens.TakeIf(','));
-                    function.MaximumThreads = threads;
+                case ".maxntid":
+                    function.MaximumThreads = ReadExtents().Aggregate(1, (product, extent) => product * extent);
                     break;
+                case ".reqntid":
+                    function.RequiredBlock = [.. ReadExtents().Concat([1, 1]).Take(3)];
+                    break;
+                case ".reqnctapercluster":
+                    if (ReadExtents().Any(extent => extent != 1))
+                        throw tokens.Error($"'{name}' is a kernel for clusters of more than one block, which the emulator does not have", directive);
+                    break;
+                case ".blocksareclusters":
+                    throw tokens.Error($"'{name}' is launched in clusters ('.blocksareclusters'), which the emulator does not have", directive);
                 case ".pragma":
                     tokens.SkipPast(';');
                     break;
-                case ".minnctapersm" or ".maxnctapersm" or ".maxnreg" or ".maxclusterrank" or ".noreturn" or ".explicitcluster" or ".reqnctapercluster"
-                    or ".abi_preserve" or ".abi_preserve_control" or ".blocksareclusters":
-                    while (tokens.Current.Kind == TokenKind.Integer || tokens.Current.Is(','))
-                        tokens.Take();
+                case ".minnctapersm" or ".maxnctapersm" or ".maxnreg" or ".maxclusterrank" or ".noreturn" or ".explicitcluster" or ".abi_preserve" or ".abi_preserve_control":
+                    ReadExtents();
                     break;
                 case ".loc":
                     tokens.SkipLine(directive.Line);
@@ -145,6 +151,30 @@ internal sealed class PtxParser
             return;
         function.HasBody = true;
         new BodyParser(tokens, module, function).Read();
+    }
+
+    /// <summary>The numbers after a directive: <c>64, 1, 1</c>.</summary>
+    private List<int> ReadExtents()
+    {
+        var extents = new List<int>();
+        while (tokens.Current.Kind == TokenKind.Integer)
+        {
+            extents.Add((int)tokens.Take().Bits);
+            tokens.TakeIf(',');
+        }
+        return extents;
+    }
+
+    /// <summary><c>.alias name, function;</c>: another name for a function defined in the module.</summary>
+    private void ReadAlias()
+    {
+        var name = tokens.Take();
+        tokens.Expect(',');
+        var target = tokens.Take();
+        tokens.Expect(';');
+        module.Functions[name.Text] = module.Functions.TryGetValue(target.Text, out var function) && function.HasBody
+            ? function
+            : throw tokens.Error($"'{name.Text}' is an alias of '{target.Text}', which is not defined before it", target);
     }
 
     private List<PtxVariable> ReadParameters()

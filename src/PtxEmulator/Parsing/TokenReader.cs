@@ -51,13 +51,17 @@ internal sealed class TokenReader(List<Token> all, string module)
         }
     }
 
-    internal void SkipBraces()
+    internal void SkipBraces() => SkipNested('{', '}');
+
+    internal void SkipParentheses() => SkipNested('(', ')');
+
+    private void SkipNested(char open, char close)
     {
-        Expect('{');
+        Expect(open);
         for (var depth = 1; depth > 0;)
         {
             var token = Take();
-            depth += token.Is('{') ? 1 : token.Is('}') ? -1 : 0;
+            depth += token.Is(open) ? 1 : token.Is(close) ? -1 : 0;
         }
     }
 
@@ -108,7 +112,7 @@ internal sealed class TokenReader(List<Token> all, string module)
             if (word == ".align")
                 align = (int)Take().Bits;
             else if (word == ".attribute")
-                SkipPast(')');
+                SkipParentheses();
             else if (word is ".v2" or ".v4" or ".v8")
                 lanes = word[2] - '0';
             else if (SizeOf(word[1..]) is > 0 and var bytes)

@@ -56,6 +56,12 @@ internal struct ByteFragment : IFragment
 /// <summary>How products are summed.</summary>
 internal interface IAccumulate
 {
+    /// <summary>What the sum begins with.</summary>
+    static virtual Vector256<uint> Start(Vector256<uint> addend) => addend;
+
+    /// <summary>What becomes of the sum of all products.</summary>
+    static virtual Vector256<uint> Finish(Vector256<uint> sum, Vector256<uint> addend) => sum;
+
     static abstract Vector256<uint> MultiplyAdd(Vector256<uint> a, Vector256<uint> b, Vector256<uint> sum);
 }
 
@@ -72,6 +78,17 @@ internal struct IntegerAccumulate : IAccumulate
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<uint> MultiplyAdd(Vector256<uint> a, Vector256<uint> b, Vector256<uint> sum) => a * b + sum;
+}
+
+/// <summary>32-bit integers that stay at the end of their range (<c>.satfinite</c>). The products of a row cannot overflow; adding C can.</summary>
+internal struct SaturatingAccumulate : IAccumulate
+{
+    public static Vector256<uint> Start(Vector256<uint> addend) => Vector256<uint>.Zero;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<uint> MultiplyAdd(Vector256<uint> a, Vector256<uint> b, Vector256<uint> sum) => a * b + sum;
+
+    public static Vector256<uint> Finish(Vector256<uint> sum, Vector256<uint> addend) => Vector256.AddSaturate(sum.AsInt32(), addend.AsInt32()).AsUInt32();
 }
 
 /// <summary>
@@ -117,8 +134,8 @@ internal sealed unsafe class MatrixMultiply<TA, TB, TSum>(int[] d, int[] a, int[
         }
         for (var g = 0; g < 8; g++)
         {
-            var first = LoadRow(frame, g, 0);
-            var second = LoadRow(frame, g, 1);
+            var (upperAddend, lowerAddend) = (LoadRow(frame, g, 0), LoadRow(frame, g, 1));
+            var (first, second) = (TSum.Start(upperAddend), TSum.Start(lowerAddend));
             for (var s = 0; s < slices; s++)
             {
                 for (var t = 0; t < 4; t++)
@@ -128,8 +145,8 @@ internal sealed unsafe class MatrixMultiply<TA, TB, TSum>(int[] d, int[] a, int[
                     second = TSum.MultiplyAdd(Vector256.Create(lower[s * 32 + 4 * g + t]), column, second);
                 }
             }
-            StoreRow(frame, g, 0, first);
-            StoreRow(frame, g, 1, second);
+            StoreRow(frame, g, 0, TSum.Finish(first, upperAddend));
+            StoreRow(frame, g, 1, TSum.Finish(second, lowerAddend));
         }
     }
 

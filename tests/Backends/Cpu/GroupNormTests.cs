@@ -38,7 +38,7 @@ public sealed unsafe class GroupNormTests
                 data.X.ToDoubles(), n, pixels, c, groups, data.Gamma.ToDoubles(), data.Beta.ToDoubles(), modulated ? data.ScaleShift.ToDoubles() : null, silu);
             using GuardedArray y = new(data.X.Length), statistics = new(n * groups * 2);
             KernelTest.Run(bits, 2, scratch =>
-                GroupNorm.Forward(shape, data.X, data.Gamma, data.Beta, modulated ? data.ScaleShift : null, silu, y, statistics, scratch));
+                GroupNorm.Forward(shape, (float*)data.X, data.Gamma, data.Beta, modulated ? data.ScaleShift : null, silu, 0, y, statistics, scratch));
             KernelTest.Matches(expected, y, Tolerance, $"{shape} modulated {modulated} SiLU {silu}");
             KernelTest.Matches(expectedStatistics, statistics, Tolerance, "statistics");
         }
@@ -57,8 +57,8 @@ public sealed unsafe class GroupNormTests
             double[] expected = Reference.GroupNormBackward(
                 data.X.ToDoubles(), dy.ToDoubles(), n, pixels, c, groups, data.Gamma.ToDoubles(), data.Beta.ToDoubles(), modulated ? data.ScaleShift.ToDoubles() : null, silu);
             GuardedArray dx = inPlace ? dy : separate;
-            KernelTest.Run(bits, 1, scratch => GroupNorm.Forward(shape, data.X, data.Gamma, data.Beta, scaleShift, silu, y, statistics, scratch));
-            KernelTest.Run(bits, 2, scratch => GroupNorm.Backward(shape, data.X, statistics, data.Gamma, data.Beta, scaleShift, silu, dy, dx, scratch));
+            KernelTest.Run(bits, 1, scratch => GroupNorm.Forward(shape, (float*)data.X, data.Gamma, data.Beta, scaleShift, silu, 0, y, statistics, scratch));
+            KernelTest.Run(bits, 2, scratch => GroupNorm.Backward(shape, data.X, statistics, data.Gamma, data.Beta, scaleShift, silu, dy, default, dx, scratch));
 
             // One element per group has variance zero: x drops out and the exact gradient is zero, so what is left is rounding of terms of this size.
             if (pixels * shape.GroupChannels == 1)
@@ -78,7 +78,7 @@ public sealed unsafe class GroupNormTests
         using GuardedArray x = GuardedArray.Random(400 * 32, 1, scale: 0.25, offset: 1000), gamma = GuardedArray.Random(32, 2), beta = GuardedArray.Random(32, 3);
         using GuardedArray y = new(x.Length), statistics = new(8);
         (double[] expected, _) = Reference.GroupNorm(x.ToDoubles(), 1, 400, 32, 4, gamma.ToDoubles(), beta.ToDoubles(), null, false);
-        KernelTest.Run(Simd.Widest, 2, scratch => GroupNorm.Forward(shape, x, gamma, beta, null, false, y, statistics, scratch));
+        KernelTest.Run(Simd.Widest, 2, scratch => GroupNorm.Forward(shape, (float*)x, gamma, beta, null, false, 0, y, statistics, scratch));
 
         // The mean is rounded to float: half a unit of 1000 in the last place, against a deviation of 0.25, is 1.2e-4. E[x^2] - E[x]^2 in float32 would lose it all.
         KernelTest.Matches(expected, y, 1.5e-4, "large mean");
@@ -95,17 +95,17 @@ public sealed unsafe class GroupNormTests
         using GuardedArray dy = GuardedArray.Random(data.X.Length, 5);
         using GuardedArray y4 = new(data.X.Length), dx4 = new(data.X.Length), statistics4 = new(8 * groups);
         using GuardedArray y1 = new(data.X.Length), dx1 = new(data.X.Length), statistics1 = new(8 * groups);
-        KernelTest.Run(Simd.Widest, 2, s => GroupNorm.Forward(four, data.X, data.Gamma, data.Beta, data.ScaleShift, true, y4, statistics4, s));
-        KernelTest.Run(Simd.Widest, 2, s => GroupNorm.Backward(four, data.X, statistics4, data.Gamma, data.Beta, data.ScaleShift, true, dy, dx4, s));
+        KernelTest.Run(Simd.Widest, 2, s => GroupNorm.Forward(four, (float*)data.X, data.Gamma, data.Beta, data.ScaleShift, true, 0, y4, statistics4, s));
+        KernelTest.Run(Simd.Widest, 2, s => GroupNorm.Backward(four, data.X, statistics4, data.Gamma, data.Beta, data.ScaleShift, true, dy, default, dx4, s));
         for (int image = 0; image < 4; image++)
         {
             int at = image * pixels * c;
             float* modulation = (float*)data.ScaleShift + (image * 2 * c);
             float* statistics = (float*)statistics1 + (image * 2 * groups);
             KernelTest.Run(Simd.Widest, 1, s =>
-                GroupNorm.Forward(one, (float*)data.X + at, data.Gamma, data.Beta, modulation, true, (float*)y1 + at, statistics, s));
+                GroupNorm.Forward(one, (float*)data.X + at, data.Gamma, data.Beta, modulation, true, 0, (float*)y1 + at, statistics, s));
             KernelTest.Run(Simd.Widest, 1, s =>
-                GroupNorm.Backward(one, (float*)data.X + at, statistics, data.Gamma, data.Beta, modulation, true, (float*)dy + at, (float*)dx1 + at, s));
+                GroupNorm.Backward(one, (float*)data.X + at, statistics, data.Gamma, data.Beta, modulation, true, (float*)dy + at, default, (float*)dx1 + at, s));
         }
 
         Assert.True(y4.Span.SequenceEqual(y1.Span));

@@ -57,70 +57,6 @@ public sealed class MemoryTests
         Assert.Equal(2L * 32 * size, run.Counters.LocalBytes);
     }
 
-    [Theory]
-    [InlineData("add.u32"), InlineData("min.s32"), InlineData("max.s32"), InlineData("min.u32"), InlineData("max.u32"), InlineData("and.b32"), InlineData("or.b32"), InlineData("xor.b32")]
-    [InlineData("inc.u32"), InlineData("dec.u32"), InlineData("add.f32"), InlineData("add.u64"), InlineData("min.s64"), InlineData("max.u64"), InlineData("exch.b32"), InlineData("add.f64"), InlineData("add.noftz.f16x2")]
-    public void Atomics_of_a_warp_happen_one_after_the_other(string operation)
-    {
-        var wide = operation.EndsWith("64", StringComparison.Ordinal);
-        var (bits, register) = wide ? ("b64", "%d") : ("b32", "%r");
-        foreach (var space in new[] { "global", "shared" })
-        {
-            var address = space == "global" ? "%pb" : "%r9";
-            using var run = Load(
-                $".shared .align 8 .b8 s[8];\nmov.u32 %r9, s;\nsetp.eq.u32 %q1, %r0, 0;\n@%q1 ld.global.{bits} {register}1, [%pb];\n@%q1 st.shared.{bits} [%r9], {register}1;\nbar.sync 0;\n"
-                + $"mul.wide.u32 %o, %r0, 8;\nadd.s64 %pa, %pa, %o;\nld.global.{bits} {register}1, [%pa];\natom.{space}.{operation} {register}2, [{address}], {register}1;\nred.{space}.add.u32 [{address}], 0;\nbar.sync 0;\n"
-                + (operation.StartsWith("exch", StringComparison.Ordinal) ? "" : $"st.global.{bits} [%pa], {register}2;\n")
-                + (space == "shared" ? $"@%q1 ld.shared.{bits} {register}3, [%r9];\n@%q1 st.global.{bits} [%pb], {register}3;" : ""));
-            var random = new Random(9);
-            ulong Operand() => operation switch
-            {
-                "add.f32" => BitConverter.SingleToUInt32Bits(random.Next(-50, 50)),
-                "add.f64" => BitConverter.DoubleToUInt64Bits(random.Next(-50, 50)),
-                "add.noftz.f16x2" => BitConverter.HalfToUInt16Bits((Half)random.Next(-9, 9)) | (ulong)BitConverter.HalfToUInt16Bits((Half)random.Next(-9, 9)) << 16,
-                "inc.u32" or "dec.u32" => (ulong)random.Next(3, 9),
-                _ => (ulong)random.NextInt64() & (wide ? ulong.MaxValue : uint.MaxValue),
-            };
-            var operands = Enumerable.Range(0, 32).Select(_ => Operand()).ToArray();
-            var start = operation.Contains("64", StringComparison.Ordinal) || !operation.Contains("inc", StringComparison.Ordinal) ? Operand() : 5;
-            var (a, b) = (run.Put(operands), run.Put([start]));
-            run.Launch("k", 1, 32, Pair(a, b));
-            var value = start;
-            var old = new ulong[32];
-            for (var i = 0; i < 32; i++)
-            {
-                old[i] = value;
-                value = Reference(operation, value, operands[i]);
-            }
-            Assert.Equal(value, run.Get<ulong>(b, 1)[0] & (wide ? ulong.MaxValue : uint.MaxValue));
-            if (!operation.StartsWith("exch", StringComparison.Ordinal))
-                Assert.Equal(old, run.Get<ulong>(a, 32).Select(v => v & (wide ? ulong.MaxValue : uint.MaxValue)));
-        }
-    }
-
-    private static ulong Reference(string operation, ulong old, ulong b) => operation switch
-    {
-        "add.u32" => (uint)(old + b),
-        "min.s32" => (uint)Math.Min((int)old, (int)b),
-        "max.s32" => (uint)Math.Max((int)old, (int)b),
-        "min.u32" => Math.Min((uint)old, (uint)b),
-        "max.u32" => Math.Max((uint)old, (uint)b),
-        "and.b32" => old & b,
-        "or.b32" => old | b,
-        "xor.b32" => old ^ b,
-        "inc.u32" => old >= b ? 0 : old + 1,
-        "dec.u32" => old == 0 || old > b ? b : old - 1,
-        "add.f32" => BitConverter.SingleToUInt32Bits(BitConverter.UInt32BitsToSingle((uint)old) + BitConverter.UInt32BitsToSingle((uint)b)),
-        "add.u64" => old + b,
-        "min.s64" => (ulong)Math.Min((long)old, (long)b),
-        "max.u64" => Math.Max(old, b),
-        "add.f64" => BitConverter.DoubleToUInt64Bits(BitConverter.UInt64BitsToDouble(old) + BitConverter.UInt64BitsToDouble(b)),
-        "add.noftz.f16x2" => HalfSum((uint)old, (uint)b) | (ulong)HalfSum((uint)old >> 16, (uint)b >> 16) << 16,
-        _ => b,
-    };
-
-    private static ushort HalfSum(uint a, uint b) => BitConverter.HalfToUInt16Bits(BitConverter.UInt16BitsToHalf((ushort)a) + BitConverter.UInt16BitsToHalf((ushort)b));
-
     [Fact]
     public void Compare_and_swap_counts_up()
     {
@@ -129,23 +65,6 @@ public sealed class MemoryTests
         // 64 threads of one block race for it; the other blocks' plain reads would be a race of blocks.
         run.Launch("k", 1, 64, Pair(counter, 0));
         Assert.Equal(64u, run.Get<uint>(counter, 1)[0]);
-    }
-
-    [Fact]
-    public void A_partial_cp_async_fills_with_zeros_and_a_read_before_the_wait_is_found()
-    {
-        const string Start = ".shared .align 16 .b8 s[512];\nmov.u32 %r1, s;\nmad.lo.s32 %r1, %r0, 16, %r1;\nmul.wide.u32 %o, %r0, 16;\nadd.s64 %pa, %pa, %o;\nadd.s64 %pb, %pb, %o;\nand.b32 %r2, %r0, 3;\nshl.b32 %r2, %r2, 2;\n"
-            + "cp.async.cg.shared.global [%r1], [%pa], 16, %r2;\ncp.async.commit_group;\n";
-        const string End = "ld.shared.v4.b32 {%r4, %r5, %r6, %r7}, [%r1];\nst.global.v4.b32 [%pb], {%r4, %r5, %r6, %r7};";
-        var values = Enumerable.Range(1, 128).ToArray();
-        using var run = Load(Start + "cp.async.wait_all;\n" + End);
-        var result = run.Put(new int[128]);
-        run.Launch("k", 1, 32, Pair(run.Put(values), result));
-        Assert.Equal(values.Select((v, i) => i % 4 < (i / 4 & 3) ? v : 0), run.Get<int>(result, 128));
-
-        using var early = Load(Start + "cp.async.wait_group 1;\n" + End);
-        var findings = early.Findings("k", LaunchGeometry.Linear(1, 32), Pair(early.Put(values), early.Put(new int[128])));
-        Assert.Contains(findings, finding => finding.Kind == FindingKind.Uninitialized && finding.Message.Contains("under way", StringComparison.Ordinal));
     }
 
     [Fact]

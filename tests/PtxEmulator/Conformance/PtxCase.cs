@@ -30,10 +30,12 @@ internal static class PtxCase
     private static string Register(string type, string name) => type == "pred" ? $"%p{name}" : Bytes(type) switch { 8 => $"%d{name}", 2 => $"%h{name}", _ => $"%w{name}" };
 
     /// <summary>The text of a kernel that applies <paramref name="body"/>, where <c>d</c>, <c>a</c>, <c>b</c> and <c>c</c> in braces stand for the operands.</summary>
-    internal static string Kernel(string body, string to, params string[] from)
+    internal static string Kernel(string body, string to, params string[] from) => Kernel("", body, to, from);
+
+    private static string Kernel(string declarations, string body, string to, string[] from)
     {
-        var text = new StringBuilder(".version 8.4\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{\n");
-        text.Append(".reg .pred %pd, %pe;\n.reg .b16 %hd, %ha, %hb, %hc;\n.reg .b32 %wd, %wa, %wb, %wc, %t0, %t1, %t2, %s0, %s1;\n.reg .b64 %dd, %da, %db, %dc, %x, %o, %q0;\n");
+        var text = new StringBuilder(".version 8.6\n.target sm_90\n.address_size 64\n").Append(declarations).Append(".visible .entry k(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{\n");
+        text.Append(".reg .pred %pd, %pe, %pf;\n.reg .b16 %hd, %ha, %hb, %hc;\n.reg .b32 %wd, %wa, %wb, %wc, %t0, %t1, %t2, %s0, %s1;\n.reg .b64 %dd, %da, %db, %dc, %x, %o, %q0;\n");
         text.Append("mov.u32 %t0, %ctaid.x;\nmov.u32 %t1, %ntid.x;\nmov.u32 %t2, %tid.x;\nmad.lo.s32 %t0, %t0, %t1, %t2;\nmul.wide.u32 %o, %t0, 8;\n");
         for (var i = 0; i < from.Length; i++)
         {
@@ -65,9 +67,10 @@ internal static class PtxCase
 
     internal static ulong Mask(string type) => ulong.MaxValue >> (64 - 8 * Bytes(type));
 
-    internal static ulong[] Run(string body, string to, string[] from, ulong[][] operands)
+    /// <summary>Runs a body on rows of operands; <paramref name="declarations"/> are functions and variables of the module.</summary>
+    internal static ulong[] Run(string body, string to, string[] from, ulong[][] operands, string declarations = "")
     {
-        using var run = new KernelRun(Encoding.UTF8.GetBytes(Kernel(body, to, from)), "conformance", new EmulatorOptions { Workers = 1 });
+        using var run = new KernelRun(Encoding.UTF8.GetBytes(Kernel(declarations, body, to, from)), "conformance", new EmulatorOptions { Workers = 1 });
         var count = operands[0].Length;
         var arguments = new LaunchArguments();
         // The last block is partly empty: operations under a partial mask are checked along the way.

@@ -231,6 +231,20 @@ __device__ __forceinline__ void last_block(const float* x, float* y)
 extern "C" __global__ void last_block_bug(const float* x, float* y, int n) { last_block<false>(x, y); }
 extern "C" __global__ void last_block_fixed(const float* x, float* y, int n) { last_block<true>(x, y); }
 
+// What all blocks read may be overwritten by whichever comes last, and by no other.
+__device__ u32 turns;
+__device__ __forceinline__ u32 take_turn()
+{
+    __threadfence();
+    return atomicInc(&turns, gridDim.x - 1);
+}
+__device__ __forceinline__ void block_overwrites_at(float* y, u32 turn)
+{
+    const float value = y[0]; __syncthreads(); if (threadIdx.x == 0 && take_turn() == turn) y[0] = value + 1.f; // BUG block_overwrites
+}
+extern "C" __global__ void block_overwrites(const float* x, float* y, int n) { block_overwrites_at(y, 0); }
+extern "C" __global__ void block_overwrites_fixed(const float* x, float* y, int n) { block_overwrites_at(y, gridDim.x - 1); }
+
 extern "C" __global__ void traps(const float* x, float* y, int n)
 {
     if (threadIdx.x == 3)

@@ -78,18 +78,24 @@ internal sealed unsafe class SpatialSumKernel(float* x, float* y, int images, in
     }
 }
 
-/// <summary>y[n,r,c] = factor · x[n,c].</summary>
-internal sealed unsafe class SpatialBroadcastKernel(float* x, float* y, int images, int rows, int channels, float factor)
+/// <summary>y[n,r,c] = factor · x[n,c], plus the residual if there is one.</summary>
+internal sealed unsafe class SpatialBroadcastKernel(float* x, float* residual, float* y, int images, int rows, int channels, float factor)
     : RangeKernel(new WorkItems(images * rows, channels))
 {
     protected override void RunRange(int begin, int end)
     {
         for (int row = begin; row < end; row++)
         {
-            TensorPrimitives.Multiply(
-                new ReadOnlySpan<float>(x + ((nint)(row / rows) * channels), channels),
-                factor,
-                new Span<float>(y + ((nint)row * channels), channels));
+            ReadOnlySpan<float> source = new(x + ((nint)(row / rows) * channels), channels);
+            Span<float> target = new(y + ((nint)row * channels), channels);
+            if (residual is null)
+            {
+                TensorPrimitives.Multiply(source, factor, target);
+            }
+            else
+            {
+                TensorPrimitives.MultiplyAddEstimate(source, factor, new ReadOnlySpan<float>(residual + ((nint)row * channels), channels), target);
+            }
         }
     }
 }

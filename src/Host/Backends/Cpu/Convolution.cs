@@ -19,7 +19,7 @@ internal static unsafe class Convolution
         shape.Validate();
         Require(weights, shape.Taps, shape.Cin, shape.Cout, transposed: false);
         var epilogue = new Epilogue(bias, residual, y, shape.Cout, silu);
-        return Pointwise(shape, weights, x1, epilogue, scratch)
+        return Pointwise(shape, weights, x1, x2, epilogue, scratch)
             ?? Winograd(shape, weights, turned: false, x1, x2, epilogue, scratch)
             ?? Direct(ConvolutionGeometry.Forward(shape), weights, x1, shape.C1, x2, shape.C2, epilogue, scratch);
     }
@@ -45,15 +45,15 @@ internal static unsafe class Convolution
 
         // With stride 1 the gradient is a convolution by the turned filter, padded so that the extents come back.
         ConvolutionShape turned = shape with { H = shape.OutH, W = shape.OutW, C1 = shape.Cout, Cout = shape.Cin, Pad = shape.KernelH - 1 - shape.Pad };
-        return Pointwise(turned, weights, dy, epilogue, scratch)
+        return Pointwise(turned, weights, dy, null, epilogue, scratch)
             ?? Winograd(turned, weights, turned: true, dy, null, epilogue, scratch)
             ?? Direct(ConvolutionGeometry.DataGradient(shape), weights, dy, shape.Cout, null, 0, epilogue, scratch);
     }
 
     // A filter of one pixel is a matrix product over all pixels.
-    private static CpuKernel? Pointwise(in ConvolutionShape shape, PackedWeights weights, float* x, in Epilogue epilogue, WorkerScratch scratch) =>
-        shape is { KernelH: 1, KernelW: 1, Stride: 1, Pad: 0, C2: 0, Upsample: false }
-            ? Linear.Create(new LinearShape(shape.N * shape.H * shape.W, shape.Cin, shape.Cout), weights, x, siluInput: false, epilogue, scratch)
+    private static CpuKernel? Pointwise(in ConvolutionShape shape, PackedWeights weights, float* x1, float* x2, in Epilogue epilogue, WorkerScratch scratch) =>
+        shape is { KernelH: 1, KernelW: 1, Stride: 1, Pad: 0, Upsample: false }
+            ? Linear.Create(new LinearShape(shape.N * shape.H * shape.W, shape.Cin, shape.Cout, shape.C2), weights, x1, x2, siluInput: false, epilogue, scratch)
             : null;
 
     private static CpuKernel? Winograd(

@@ -66,28 +66,38 @@ internal sealed unsafe class CpuExecutor : Executor
         }
     }
 
-    protected override void ProfileCore(Span<double> milliseconds, CancellationToken cancellationToken)
+    protected internal override double TimeLaunch(int launch)
     {
         lock (_backend.Gate)
         {
-            int kernel = 0;
-            for (int launch = 0; launch < _ends.Length; launch++)
+            _ = _arena.Pointer;
+            long start = Stopwatch.GetTimestamp();
+            for (int kernel = launch == 0 ? 0 : _ends[launch - 1]; kernel < _ends[launch]; kernel++)
             {
-                cancellationToken.ThrowIfCancellationRequested();
-                long start = Stopwatch.GetTimestamp();
-                for (; kernel < _ends[launch]; kernel++)
-                {
-                    _backend.Pool.Run(_kernels[kernel]);
-                }
-
-                milliseconds[launch] = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+                _backend.Pool.Run(_kernels[kernel]);
             }
+
+            double milliseconds = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+            GC.KeepAlive(this);
+            return milliseconds;
         }
     }
 
     protected override void WriteCore(Tensor tensor, ReadOnlySpan<byte> bytes) => bytes.CopyTo(Bytes(tensor));
 
     protected override void ReadCore(Tensor tensor, Span<byte> bytes) => Bytes(tensor).CopyTo(bytes);
+
+    protected override void TransferCore(Tensor output, Executor destination, Tensor input)
+    {
+        if (destination is CpuExecutor cpu)
+        {
+            Bytes(output).CopyTo(cpu.Bytes(input));
+        }
+        else
+        {
+            base.TransferCore(output, destination, input);
+        }
+    }
 
     protected override void Dispose(bool disposing)
     {

@@ -23,6 +23,9 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
             case Ops.Convolution op:
                 Lower(op, node);
                 break;
+            case ConvolutionSkip op:
+                Lower(op, node);
+                break;
             case ConvolutionGradient op:
                 Lower(op, node);
                 break;
@@ -33,21 +36,10 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 LowerLinear(node, WeightLayout.DataGradient, null, op.Residual ? i[2] : null);
                 break;
             case Ops.GroupNorm op:
-                Emit(GroupNorm.Forward(
-                    NormShape(i[0].Shape, op.Groups, op.Epsilon), F(i[0]), F(i[1]), F(i[2]), op.ScaleShift ? F(i[3]) : null, op.SiLU, F(y), F(node.Outputs[1]), backend.Scratch));
+                Lower(op, node);
                 break;
             case GroupNormGradient op:
-                Emit(GroupNorm.Backward(
-                    NormShape(i[1].Shape, op.Groups, 0),
-                    F(i[1]),
-                    F(i[2]),
-                    F(i[3]),
-                    op.HasForwardParameters ? F(i[4]) : null,
-                    op.ScaleShift ? F(i[5]) : null,
-                    op.SiLU,
-                    F(i[0]),
-                    F(y),
-                    backend.Scratch));
+                Lower(op, node);
                 break;
             case Ops.Attention op:
                 Emit(Attention.Forward(HeadShape(i[0].Shape, op.Heads, op.Order), F(i[0]), F(y), F(node.Outputs[1]), backend.Scratch));
@@ -58,6 +50,9 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
             case Concat op:
                 LowerConcat(op, node);
                 break;
+            case Kernels.Diffusion.Steps.SamplerUpdate op:
+                Lower(op, node);
+                break;
             case Slice op:
                 LowerSlice(op, node);
                 break;
@@ -65,14 +60,15 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 LowerPad(op, node);
                 break;
             default:
-                Emit(Pointwise(node.Op, i, y) ?? Sampling(node.Op, node) ?? throw new GraphException($"the CPU backend does not know {node.Op.Name} '{node.Name}'"));
+                Emit(Pointwise(node.Op, i, node.Outputs) ?? Sampling(node.Op, node) ?? throw new GraphException($"the CPU backend does not know {node.Op.Name} '{node.Name}'"));
                 break;
         }
     }
 
     /// <summary>Ops of one kernel that needs nothing but pointers and extents.</summary>
-    private CpuKernel? Pointwise(Op node, Tensor[] i, Tensor y)
+    private CpuKernel? Pointwise(Op node, Tensor[] i, IReadOnlyList<Tensor> outputs)
     {
+        Tensor y = outputs[0];
         Shape s = y.Shape;
         int elements = s.Elements;
         switch (node)
@@ -112,7 +108,7 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
             case SpatialSum op:
                 return new SpatialSumKernel(F(i[0]), F(y), s[0], Rows(i[0].Shape) / s[0], s[1], op.Factor);
             case SpatialBroadcast op:
-                return new SpatialBroadcastKernel(F(i[0]), F(y), s[0], Rows(s) / s[0], s[-1], op.Factor);
+                return new SpatialBroadcastKernel(F(i[0]), op.Residual ? F(i[1]) : null, F(y), s[0], Rows(s) / s[0], s[-1], op.Factor);
             case Pool2x op:
                 return new Pool2xKernel(F(i[0]), F(y), s[0], i[0].Shape[1], i[0].Shape[2], s[3], op.Factor);
             case Upsample2x op:
@@ -131,6 +127,8 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
                 return new LogSoftmaxKernel(F(i[0]), F(y), s[0], s[1]);
             case LogSoftmaxGradient:
                 return new LogSoftmaxGradientKernel(F(i[0]), F(i[1]), F(y), s[0], s[1]);
+            case LabelGradient op:
+                return new LabelGradientKernel(F(i[0]), I(i[1]), F(y), F(outputs[1]), s[0], s[1], op.Factor);
             case SelectLabel:
                 return new SelectLabelKernel(F(i[0]), I(i[1]), F(y), s[0], i[0].Shape[1]);
             case ScatterLabel op:
@@ -140,21 +138,87 @@ internal sealed unsafe partial class CpuLowering(CpuBackend backend, Plan plan, 
         }
     }
 
-    private void Lower(Ops.Convolution op, Node node)
+    private void Lower(Ops.GroupNorm op, Node node)
     {
-        Tensor weight = node.Inputs[1];
-        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, weight.Shape, op.Stride, op.Padding) with { Upsample = op.Upsample };
-        Emit(Convolution.Forward(
-            shape,
-            Packed(weight, WeightLayout.Forward),
-            F(node.Inputs[0]),
-            null,
-            op.Bias ? F(node.Inputs[2]) : null,
-            op.Residual ? F(node.Inputs[op.ResidualInput]) : null,
+        IReadOnlyList<Tensor> i = node.Inputs;
+        Tensor x = i[0];
+        Tensor? second = op.TwoInputs ? i[op.SecondInput] : null;
+        Emit(GroupNorm.Forward(
+            NormShape(x.Shape, op.Groups, op.Epsilon) with { C = i[1].Shape[0] },
+            second is null ? F(x) : new GroupNormInput(F(x), F(second), second.Shape[-1]),
+            F(i[1]),
+            F(i[2]),
+            op.ScaleShift ? F(i[3]) : null,
+            op.SiLU,
+            op.Pool ? x.Shape[2] : 0,
             F(node.Output),
-            silu: false,
+            F(node.Outputs[1]),
             backend.Scratch));
     }
+
+    private void Lower(GroupNormGradient op, Node node)
+    {
+        IReadOnlyList<Tensor> i = node.Inputs;
+        Tensor dy = i[0], dx = node.Output;
+        Shape s = dx.Shape;
+        if (op.Pool)
+        {
+            // Spread where the result will be.
+            Emit(new Upsample2xKernel(F(dy), F(dx), s[0], s[1], s[2], s[3], 0.25f));
+            dy = dx;
+        }
+
+        Emit(GroupNorm.Backward(
+            NormShape(s, op.Groups, 0),
+            F(i[1]),
+            F(i[2]),
+            F(i[3]),
+            op.HasForwardParameters ? F(i[4]) : null,
+            op.ScaleShift ? F(i[5]) : null,
+            op.SiLU,
+            F(dy),
+            new GroupNormResidual(op.Residual ? F(i[op.ResidualInput]) : null, op.ResidualPool ? s[2] : 0),
+            F(dx),
+            backend.Scratch));
+    }
+
+    private void Lower(Ops.Convolution op, Node node)
+    {
+        Tensor y = node.Output;
+        Tensor? residual = op.Residual ? node.Inputs[op.ResidualInput] : null;
+        Shape s = y.Shape;
+        if (op.ResidualResampling != Resampling.None)
+        {
+            // The residual takes its resolution where the result will be, which is then added to.
+            Emit(op.ResidualResampling == Resampling.Up
+                ? new Upsample2xKernel(F(residual!), F(y), s[0], s[1], s[2], s[3], 1)
+                : new Pool2xKernel(F(residual!), F(y), s[0], 2 * s[1], 2 * s[2], s[3], 0.25f));
+            residual = y;
+        }
+
+        ConvolutionShape shape = ShapeOf(node.Inputs[0].Shape, node.Inputs[1].Shape, op.Stride, op.Padding) with { Upsample = op.Upsample };
+        Emit(shape, node.Inputs[0], op.TwoInputs ? node.Inputs[op.SecondInput] : null, node.Inputs[1], op.Bias ? node.Inputs[2] : null, residual, y);
+    }
+
+    // The skip connection writes the result, and the convolution adds to it.
+    private void Lower(ConvolutionSkip op, Node node)
+    {
+        IReadOnlyList<Tensor> i = node.Inputs;
+        Emit(ShapeOf(i[3].Shape, i[4].Shape, 1, 0), i[3], op.TwoInputs ? i[6] : null, i[4], i[5], null, node.Output);
+        Emit(ShapeOf(i[0].Shape, i[1].Shape, 1, op.Padding), i[0], null, i[1], i[2], node.Output, node.Output);
+    }
+
+    private void Emit(in ConvolutionShape shape, Tensor x, Tensor? second, Tensor weight, Tensor? bias, Tensor? residual, Tensor y) =>
+        Emit(Convolution.Forward(
+            second is null ? shape : shape with { C2 = second.Shape[3] },
+            Packed(weight, WeightLayout.Forward),
+            F(x),
+            second is null ? null : F(second),
+            bias is null ? null : F(bias),
+            residual is null ? null : F(residual),
+            F(y),
+            silu: false,
+            backend.Scratch));
 
     private void Lower(ConvolutionGradient op, Node node)
     {

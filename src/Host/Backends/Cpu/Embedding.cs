@@ -1,3 +1,5 @@
+using Kernels.Ops;
+
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y[n] = table[label[n]].</summary>
@@ -10,23 +12,6 @@ internal sealed unsafe class EmbeddingKernel(int* labels, float* table, float* y
             nint row = LabelRange.Check(labels[n], n, classes);
             new ReadOnlySpan<float>(table + (row * width), width).CopyTo(new Span<float>(y + ((nint)n * width), width));
         }
-    }
-}
-
-/// <summary>The frequencies of the timestep embedding, rounded as the original rounds them: exp(−log(period) · i / h) in float32.</summary>
-internal static class TimestepFrequencies
-{
-    public static float[] Create(int dimension, float maxPeriod)
-    {
-        int half = dimension / 2;
-        float[] frequencies = new float[half];
-        float logPeriod = (float)-Math.Log(maxPeriod);
-        for (int i = 0; i < half; i++)
-        {
-            frequencies[i] = MathF.Exp(logPeriod * i / half);
-        }
-
-        return frequencies;
     }
 }
 

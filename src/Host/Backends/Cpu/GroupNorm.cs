@@ -7,23 +7,24 @@ internal static unsafe class GroupNorm
 {
     /// <summary>y = act(((x - mean) rstd gamma + beta) (1 + scale) + shift).</summary>
     /// <param name="shape">Extents.</param>
-    /// <param name="x">[N, Pixels, C].</param>
+    /// <param name="x">[N, Pixels, C], or two tensors that make that up.</param>
     /// <param name="gamma">[C].</param>
     /// <param name="beta">[C].</param>
     /// <param name="scaleShift">[N, 2 C], the C scales of an image, then its C shifts; or null for none.</param>
     /// <param name="silu">Whether act is SiLU rather than the identity.</param>
-    /// <param name="y">[N, Pixels, C]; may be <paramref name="x"/>.</param>
+    /// <param name="pooledWidth">0; or the width of the image, to average y over blocks of two by two pixels.</param>
+    /// <param name="y">[N, Pixels, C], and may then be <paramref name="x"/>; pooled [N, Pixels / 4, C].</param>
     /// <param name="statistics">[N, Groups, 2], mean and rstd of every group.</param>
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Forward(
-        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch)
+        in GroupNormShape shape, GroupNormInput x, float* gamma, float* beta, float* scaleShift, bool silu, int pooledWidth, float* y, float* statistics, WorkerScratch scratch)
     {
         shape.Validate();
         return Simd.Bits switch
         {
-            512 => new GroupNormForward<Simd512>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
-            256 => new GroupNormForward<Simd256>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
-            _ => new GroupNormForward<Simd128>(shape, x, gamma, beta, scaleShift, silu, y, statistics, scratch),
+            512 => new GroupNormForward<Simd512>(shape, x, gamma, beta, scaleShift, silu, pooledWidth, y, statistics, scratch),
+            256 => new GroupNormForward<Simd256>(shape, x, gamma, beta, scaleShift, silu, pooledWidth, y, statistics, scratch),
+            _ => new GroupNormForward<Simd128>(shape, x, gamma, beta, scaleShift, silu, pooledWidth, y, statistics, scratch),
         };
     }
 
@@ -36,17 +37,18 @@ internal static unsafe class GroupNorm
     /// <param name="scaleShift">[N, 2 C], or null.</param>
     /// <param name="silu">Whether the forward direction ended with SiLU.</param>
     /// <param name="dy">[N, Pixels, C].</param>
-    /// <param name="dx">[N, Pixels, C]; may be <paramref name="dy"/> but not <paramref name="x"/>.</param>
+    /// <param name="residual">What is added to dx.</param>
+    /// <param name="dx">[N, Pixels, C]; may be <paramref name="dy"/> but neither <paramref name="x"/> nor the residual.</param>
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Backward(
-        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, float* dx, WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, GroupNormResidual residual, float* dx, WorkerScratch scratch)
     {
         shape.Validate();
         return Simd.Bits switch
         {
-            512 => new GroupNormBackward<Simd512>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, dx, scratch),
-            256 => new GroupNormBackward<Simd256>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, dx, scratch),
-            _ => new GroupNormBackward<Simd128>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, dx, scratch),
+            512 => new GroupNormBackward<Simd512>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, residual, dx, scratch),
+            256 => new GroupNormBackward<Simd256>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, residual, dx, scratch),
+            _ => new GroupNormBackward<Simd128>(shape, x, statistics, gamma, beta, scaleShift, silu, dy, residual, dx, scratch),
         };
     }
 }
@@ -63,11 +65,12 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     private const int BlockPixels = 64;
 
     private readonly GroupNormShape _shape;
-    private readonly float* _x;
+    private readonly GroupNormInput _x;
     private readonly float* _gamma;
     private readonly float* _beta;
     private readonly float* _scaleShift;
     private readonly bool _silu;
+    private readonly int _pooledWidth;
     private readonly float* _y;
     private readonly float* _statistics;
     private readonly WorkerScratch _scratch;
@@ -75,7 +78,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     private readonly int _partsPerImage;
 
     public GroupNormForward(
-        in GroupNormShape shape, float* x, float* gamma, float* beta, float* scaleShift, bool silu, float* y, float* statistics, WorkerScratch scratch)
+        in GroupNormShape shape, GroupNormInput x, float* gamma, float* beta, float* scaleShift, bool silu, int pooledWidth, float* y, float* statistics, WorkerScratch scratch)
     {
         _shape = shape;
         _x = x;
@@ -83,6 +86,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         _beta = beta;
         _scaleShift = scaleShift;
         _silu = silu;
+        _pooledWidth = pooledWidth;
         _y = y;
         _statistics = statistics;
         _scratch = scratch;
@@ -97,19 +101,15 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     {
         int image = part / _partsPerImage, firstGroup = part % _partsPerImage * _groupsPerPart;
         int groups = Math.Min(_groupsPerPart, _shape.Groups - firstGroup);
-        int first = firstGroup * _shape.GroupChannels, channels = groups * _shape.GroupChannels, whole = channels - (channels % T.Count);
-        nint offset = ((nint)image * _shape.Pixels * _shape.C) + first;
+        int first = firstGroup * _shape.GroupChannels, channels = groups * _shape.GroupChannels;
         float* mean = _scratch.Of(worker);
         float* m2 = mean + WorkerScratch.Align(channels);
         float* shift = m2 + WorkerScratch.Align(channels);
 
-        for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
-        {
-            int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
-            float* x = _x + offset + ((nint)pixel * _shape.C);
-            Moments<T>(x, pixel, pixels, mean, m2, 0, whole);
-            Moments<Simd1>(x, pixel, pixels, mean, m2, whole, channels);
-        }
+        // The channels of the part lie in one tensor or in both; they are treated one tensor after the other, and a channel by itself.
+        int split = _x.Split(_shape, first, channels);
+        Gather(_x.First(_shape, image, first), mean, m2, split);
+        Gather(_x.Second(_shape, image, first + split), mean + split, m2 + split, channels - split);
 
         float* factor = m2;
         for (int group = 0; group < groups; group++)
@@ -120,21 +120,79 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
             GroupNormCoefficients.Fill(_shape, image, first + from, statistics, _gamma, _beta, _scaleShift, mean + from, factor + from, shift + from);
         }
 
-        for (int pixel = 0; pixel < _shape.Pixels; pixel += BlockPixels)
+        Finish(_x.First(_shape, image, first), image, first, mean, factor, shift, split);
+        Finish(_x.Second(_shape, image, first + split), image, first + split, mean + split, factor + split, shift + split, channels - split);
+    }
+
+    private void Gather(GroupNormRows x, float* mean, float* m2, int channels)
+    {
+        int whole = channels - (channels % T.Count);
+        for (int pixel = 0; channels > 0 && pixel < _shape.Pixels; pixel += BlockPixels)
         {
             int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
-            nint block = offset + ((nint)pixel * _shape.C);
-            Apply<T>(_x + block, _y + block, pixels, mean, factor, shift, 0, whole);
-            Apply<Simd1>(_x + block, _y + block, pixels, mean, factor, shift, whole, channels);
+            Moments<T>(x.At(pixel), x.Stride, pixel, pixels, mean, m2, 0, whole);
+            Moments<Simd1>(x.At(pixel), x.Stride, pixel, pixels, mean, m2, whole, channels);
         }
     }
 
-    // Merges one block's mean and sum of squared deviations into those of the pixels before it, channel by channel.
+    private void Finish(GroupNormRows x, int image, int first, float* mean, float* factor, float* shift, int channels)
+    {
+        int whole = channels - (channels % T.Count);
+        if (channels > 0 && _pooledWidth > 0)
+        {
+            ApplyPooled(x.At(0), _y + ((nint)image * _shape.Pixels / 4 * _shape.C) + first, mean, factor, shift, whole, channels);
+            return;
+        }
+
+        float* y = _y + ((nint)image * _shape.Pixels * _shape.C) + first;
+        for (int pixel = 0; channels > 0 && pixel < _shape.Pixels; pixel += BlockPixels, y += BlockPixels * (nint)_shape.C)
+        {
+            int pixels = Math.Min(BlockPixels, _shape.Pixels - pixel);
+            Apply<T>(x.At(pixel), x.Stride, y, pixels, mean, factor, shift, 0, whole);
+            Apply<Simd1>(x.At(pixel), x.Stride, y, pixels, mean, factor, shift, whole, channels);
+        }
+    }
+
+    private void ApplyPooled(float* x, float* y, float* mean, float* factor, float* shift, int whole, int channels)
+    {
+        nint row = (nint)_pooledWidth * _shape.C;
+        for (int pixel = 0; pixel < _shape.Pixels; pixel += 2 * _pooledWidth, x += 2 * row, y += row / 2)
+        {
+            ApplyPooled<T>(x, y, mean, factor, shift, 0, whole);
+            ApplyPooled<Simd1>(x, y, mean, factor, shift, whole, channels);
+        }
+    }
+
+    // Two rows of pixels to one, the four summed in the order of Pool2xKernel.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Moments<TV>(float* x, int before, int pixels, float* mean, float* m2, int from, int to)
+    private void ApplyPooled<TV>(float* x, float* y, float* mean, float* factor, float* shift, int from, int to)
         where TV : unmanaged, ISimd<TV>
     {
-        nint row = _shape.C;
+        nint pixel = _shape.C, row = _pooledWidth * pixel;
+        TV quarter = TV.Create(0.25f);
+        for (int c = from; c < to; c += TV.Count)
+        {
+            TV m = TV.Load(mean + c), f = TV.Load(factor + c), s = TV.Load(shift + c);
+            float* source = x + c;
+            float* target = y + c;
+            for (int j = 0; j < _pooledWidth; j += 2, source += 2 * pixel, target += pixel)
+            {
+                TV a = Act(TV.MultiplyAdd(TV.Load(source) - m, f, s)), b = Act(TV.MultiplyAdd(TV.Load(source + pixel) - m, f, s));
+                TV d = Act(TV.MultiplyAdd(TV.Load(source + row) - m, f, s)), e = Act(TV.MultiplyAdd(TV.Load(source + row + pixel) - m, f, s));
+                ((a + b + d + e) * quarter).Store(target);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private TV Act<TV>(TV value)
+        where TV : unmanaged, ISimd<TV> => _silu ? VectorMath.SiLU(value) : value;
+
+    // Merges one block's mean and sum of squared deviations into those of the pixels before it, channel by channel.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Moments<TV>(float* x, nint row, int before, int pixels, float* mean, float* m2, int from, int to)
+        where TV : unmanaged, ISimd<TV>
+    {
         TV share = TV.Create((float)pixels / (before + pixels)), weight = TV.Create((float)((double)before * pixels / (before + pixels)));
         TV reciprocal = TV.Create(1f / pixels), zero = TV.Create(0f);
         for (int c = from; c < to; c += TV.Count)
@@ -208,7 +266,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Apply<TV>(float* x, float* y, int pixels, float* mean, float* factor, float* shift, int from, int to)
+    private void Apply<TV>(float* x, nint xRow, float* y, int pixels, float* mean, float* factor, float* shift, int from, int to)
         where TV : unmanaged, ISimd<TV>
     {
         nint row = _shape.C;
@@ -219,14 +277,14 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
             float* target = y + c;
             if (_silu)
             {
-                for (int i = 0; i < pixels; i++, source += row, target += row)
+                for (int i = 0; i < pixels; i++, source += xRow, target += row)
                 {
                     VectorMath.SiLU(TV.MultiplyAdd(TV.Load(source) - m, f, s)).Store(target);
                 }
             }
             else
             {
-                for (int i = 0; i < pixels; i++, source += row, target += row)
+                for (int i = 0; i < pixels; i++, source += xRow, target += row)
                 {
                     TV.MultiplyAdd(TV.Load(source) - m, f, s).Store(target);
                 }

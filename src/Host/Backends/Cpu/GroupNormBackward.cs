@@ -2,6 +2,27 @@ using System.Runtime.CompilerServices;
 
 namespace Kernels.Backends.Cpu;
 
+/// <summary>What is added to the gradient of a group normalisation.</summary>
+/// <param name="pointer">[N, Pixels, C], or spread from [N, Pixels / 4, C]; or null for nothing.</param>
+/// <param name="width">0; or the width of the image, if each element counts a quarter in a block of two by two pixels.</param>
+internal readonly unsafe struct GroupNormResidual(float* pointer, int width)
+{
+    /// <summary>Whether anything is added.</summary>
+    public bool IsThere => pointer is not null;
+
+    /// <summary>What an element counts.</summary>
+    public float Factor => width == 0 ? 1 : 0.25f;
+
+    /// <summary>First element of an image.</summary>
+    /// <param name="image">The image.</param>
+    /// <param name="shape">Extents of the normalisation.</param>
+    public float* Image(int image, in GroupNormShape shape) => pointer + ((nint)image * (width == 0 ? shape.Pixels : shape.Pixels / 4) * shape.C);
+
+    /// <summary>The pixel that is added to a pixel of dx.</summary>
+    /// <param name="pixel">Position in the image.</param>
+    public int At(int pixel) => width == 0 ? pixel : (pixel / width / 2 * (width / 2)) + (pixel % width / 2);
+}
+
 /// <summary>
 /// Gradient of group normalisation, some groups of one image per part. With u = (x - mean) f + s as in the forward direction, h = f dy act'(u) and means over
 /// the elements of a group: dx = h - mean(h) - (x - mean) rstd^2 mean(h (x - mean)).
@@ -20,13 +41,14 @@ internal sealed unsafe class GroupNormBackward<T> : CpuKernel
     private readonly float* _scaleShift;
     private readonly bool _silu;
     private readonly float* _dy;
+    private readonly GroupNormResidual _residual;
     private readonly float* _dx;
     private readonly WorkerScratch _scratch;
     private readonly int _groupsPerPart;
     private readonly int _partsPerImage;
 
     public GroupNormBackward(
-        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, float* dx, WorkerScratch scratch)
+        in GroupNormShape shape, float* x, float* statistics, float* gamma, float* beta, float* scaleShift, bool silu, float* dy, GroupNormResidual residual, float* dx, WorkerScratch scratch)
     {
         _shape = shape;
         _x = x;
@@ -36,6 +58,7 @@ internal sealed unsafe class GroupNormBackward<T> : CpuKernel
         _scaleShift = scaleShift;
         _silu = silu;
         _dy = dy;
+        _residual = residual;
         _dx = dx;
         _scratch = scratch;
         _groupsPerPart = shape.GroupsPerPart(T.Count, scratch.Workers);
@@ -85,6 +108,29 @@ internal sealed unsafe class GroupNormBackward<T> : CpuKernel
             nint block = offset + ((nint)pixel * _shape.C);
             Apply<T>(block, pixels, mean, factor, sums, products, 0, whole);
             Apply<Simd1>(block, pixels, mean, factor, sums, products, whole, channels);
+            if (_residual.IsThere)
+            {
+                // While the block is in the first-level cache.
+                Add<T>(image, pixel, pixels, first, 0, whole);
+                Add<Simd1>(image, pixel, pixels, first, whole, channels);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Add<TV>(int image, int pixel, int pixels, int first, int from, int to)
+        where TV : unmanaged, ISimd<TV>
+    {
+        TV factor = TV.Create(_residual.Factor);
+        float* residual = _residual.Image(image, _shape) + first;
+        float* dx = _dx + ((((nint)image * _shape.Pixels) + pixel) * _shape.C) + first;
+        for (int i = 0; i < pixels; i++, dx += _shape.C)
+        {
+            float* r = residual + ((nint)_residual.At(pixel + i) * _shape.C);
+            for (int c = from; c < to; c += TV.Count)
+            {
+                TV.MultiplyAdd(TV.Load(r + c), factor, TV.Load(dx + c)).Store(dx + c);
+            }
         }
     }
 

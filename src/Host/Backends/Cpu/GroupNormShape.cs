@@ -40,3 +40,37 @@ internal readonly record struct GroupNormShape(int N, int Pixels, int C, int Gro
         return (int)Math.Min(Groups, units * unit);
     }
 }
+
+/// <summary>What a group normalisation reads: one tensor, or two whose channels lie side by side.</summary>
+/// <param name="x">[N, Pixels, C - channels2].</param>
+/// <param name="x2">[N, Pixels, channels2], or null.</param>
+/// <param name="channels2">Channels of the second tensor, or 0.</param>
+internal readonly unsafe struct GroupNormInput(float* x, float* x2 = null, int channels2 = 0)
+{
+    /// <summary>One tensor.</summary>
+    /// <param name="x">[N, Pixels, C].</param>
+    public static implicit operator GroupNormInput(float* x) => new(x);
+
+    /// <summary>How many of some channels are those of the first tensor.</summary>
+    public int Split(in GroupNormShape shape, int first, int channels) => Math.Clamp(shape.C - channels2 - first, 0, channels);
+
+    /// <summary>The pixels of an image in the first tensor, from a channel on.</summary>
+    public GroupNormRows First(in GroupNormShape shape, int image, int channel) =>
+        new(x + ((nint)image * shape.Pixels * (shape.C - channels2)) + channel, shape.C - channels2);
+
+    /// <summary>The pixels of an image in the second tensor, from a channel on, which counts those of the first.</summary>
+    public GroupNormRows Second(in GroupNormShape shape, int image, int channel) =>
+        new(x2 + ((nint)image * shape.Pixels * channels2) + channel - (shape.C - channels2), channels2);
+}
+
+/// <summary>Some channels of the pixels of an image.</summary>
+/// <param name="start">The first channel of the first pixel.</param>
+/// <param name="stride">Floats from one pixel to the next.</param>
+internal readonly unsafe struct GroupNormRows(float* start, nint stride)
+{
+    /// <summary>Floats from one pixel to the next.</summary>
+    public nint Stride => stride;
+
+    /// <summary>The first channel of a pixel.</summary>
+    public float* At(int pixel) => start + (pixel * stride);
+}

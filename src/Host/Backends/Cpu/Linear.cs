@@ -1,10 +1,15 @@
 namespace Kernels.Backends.Cpu;
 
-/// <summary>Extents of y[M, N] = x[M, K] w[N, K]^T.</summary>
+/// <summary>Extents of y[M, N] = x[M, K] w[N, K]^T; the inputs of a row may lie in two tensors [M, K - K2] and [M, K2].</summary>
 /// <param name="M">Rows.</param>
 /// <param name="K">Inputs of a row.</param>
 /// <param name="N">Outputs of a row.</param>
-internal readonly record struct LinearShape(int M, int K, int N);
+/// <param name="K2">Inputs of a row in the second tensor, 0 if there is none.</param>
+internal readonly record struct LinearShape(int M, int K, int N, int K2 = 0)
+{
+    /// <summary>Inputs of a row in the first tensor.</summary>
+    public int K1 => K - K2;
+}
 
 /// <summary>Linear layers: y = act(act(x) w^T + bias + residual).</summary>
 internal static unsafe class Linear
@@ -21,12 +26,19 @@ internal static unsafe class Linear
     /// <param name="scratch">Scratch memory of the pool.</param>
     public static CpuKernel Create(
         in LinearShape shape, PackedWeights weights, float* x, float* bias, float* residual, float* y, bool siluInput, bool siluOutput, WorkerScratch scratch) =>
-        Create(shape, weights, x, siluInput, new Epilogue(bias, residual, y, shape.N, siluOutput), scratch);
+        Create(shape, weights, x, null, siluInput, new Epilogue(bias, residual, y, shape.N, siluOutput), scratch);
 
     /// <summary>Builds the kernel for a given way to memory.</summary>
-    public static CpuKernel Create(in LinearShape shape, PackedWeights weights, float* x, bool siluInput, in Epilogue epilogue, WorkerScratch scratch)
+    /// <param name="shape">Extents.</param>
+    /// <param name="weights">The packed weight, of one tap.</param>
+    /// <param name="x">[M, K - K2].</param>
+    /// <param name="x2">[M, K2], or null if K2 is 0.</param>
+    /// <param name="siluInput">Whether SiLU is applied to x first; of one input only.</param>
+    /// <param name="epilogue">The way to memory.</param>
+    /// <param name="scratch">Scratch memory of the pool.</param>
+    public static CpuKernel Create(in LinearShape shape, PackedWeights weights, float* x, float* x2, bool siluInput, in Epilogue epilogue, WorkerScratch scratch)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(Math.Min(Math.Min(shape.M, shape.N), shape.K), 1, nameof(shape));
+        ArgumentOutOfRangeException.ThrowIfLessThan(Math.Min(Math.Min(shape.M, shape.N), shape.K1), 1, nameof(shape));
         if (weights.Taps != 1 || weights.Inputs != shape.K || weights.Outputs != shape.N)
         {
             throw new ArgumentException(
@@ -35,9 +47,9 @@ internal static unsafe class Linear
 
         return weights.PanelColumns switch
         {
-            32 => new LinearKernel<Simd512>(shape, weights, x, siluInput, epilogue, scratch),
-            16 => new LinearKernel<Simd256>(shape, weights, x, siluInput, epilogue, scratch),
-            _ => new LinearKernel<Simd128>(shape, weights, x, siluInput, epilogue, scratch),
+            32 => new LinearKernel<Simd512>(shape, weights, x, x2, siluInput, epilogue, scratch),
+            16 => new LinearKernel<Simd256>(shape, weights, x, x2, siluInput, epilogue, scratch),
+            _ => new LinearKernel<Simd128>(shape, weights, x, x2, siluInput, epilogue, scratch),
         };
     }
 }
@@ -52,18 +64,20 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
     private readonly LinearShape _shape;
     private readonly PackedWeights _weights;
     private readonly float* _x;
+    private readonly float* _x2;
     private readonly bool _siluInput;
     private readonly Epilogue _epilogue;
     private readonly WorkerScratch _scratch;
     private readonly int _rowParts;
     private readonly int _panelParts;
 
-    public LinearKernel(in LinearShape shape, PackedWeights weights, float* x, bool siluInput, in Epilogue epilogue, WorkerScratch scratch)
+    public LinearKernel(in LinearShape shape, PackedWeights weights, float* x, float* x2, bool siluInput, in Epilogue epilogue, WorkerScratch scratch)
     {
         const double OperationsPerPart = 4e6, WeightsPerPart = 64 * 1024;
         _shape = shape;
         _weights = weights;
         _x = x;
+        _x2 = x2;
         _siluInput = siluInput;
         _epilogue = epilogue;
         _scratch = scratch;
@@ -96,7 +110,7 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
 
     private void Block(int first, int count, int firstPanel, int endPanel, int worker)
     {
-        int k = _shape.K, columns = MicroKernel<T>.Columns;
+        int k = _shape.K1, k2 = _shape.K2, columns = MicroKernel<T>.Columns;
         float* x = _x + ((nint)first * k);
         if (_siluInput)
         {
@@ -104,18 +118,20 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
             VectorMath.SiLU<T>(x, activated, (nint)count * k);
             x = activated;
         }
-
         else
         {
             // The next block's rows arrive while this one computes; beyond the last row there is nothing to gain and nothing to fear.
             Simd.PrefetchStretch(x + ((nint)count * k), (nint)count * k);
+            Simd.PrefetchStretch(_x2 + ((nint)(first + count) * k2), (nint)count * k2);
         }
 
         float** pointers = stackalloc float*[BlockRows];
+        float** pointers2 = stackalloc float*[BlockRows];
         int* outputRows = stackalloc int[BlockRows];
         for (int row = 0; row < count; row++)
         {
             pointers[row] = x + ((nint)row * k);
+            pointers2[row] = _x2 + ((nint)(first + row) * k2);
             outputRows[row] = first + row;
         }
 
@@ -128,6 +144,11 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
             {
                 rows = MicroKernel<T>.NextRows(count - done);
                 MicroKernel<T>.Multiply(rows, pointers + done, 1, 1, k, weights, 0, tile, columns, accumulate: false);
+                if (k2 > 0)
+                {
+                    MicroKernel<T>.Multiply(rows, pointers2 + done, 1, 1, k2, weights + ((nint)k * columns), 0, tile, columns, accumulate: true);
+                }
+
                 _epilogue.Write<T>(tile, columns, rows, outputRows + done, channel, width);
             }
         }

@@ -43,6 +43,39 @@ internal sealed unsafe class LogSoftmaxGradientKernel(float* dy, float* y, float
     }
 }
 
+/// <summary>dx[n] = factor · (one-hot(label[n]) − softmax(x[n])), l[n] = log softmax(x[n])[label[n]]. The gradient may be x.</summary>
+internal sealed unsafe class LabelGradientKernel(float* x, int* labels, float* dx, float* logProbability, int rows, int classes, float factor)
+    : RangeKernel(new WorkItems(rows, classes))
+{
+    protected override void RunRange(int begin, int end)
+    {
+        for (int n = begin; n < end; n++)
+        {
+            float* source = x + ((nint)n * classes);
+            float* target = dx + ((nint)n * classes);
+            int label = LabelRange.Check(labels[n], n, classes);
+            float max = TensorPrimitives.Max(new ReadOnlySpan<float>(source, classes));
+            double sum = 0;
+            for (int k = 0; k < classes; k++)
+            {
+                sum += MathF.Exp(source[k] - max);
+            }
+
+            // As LogSoftmaxKernel and the gradients behind it round: log-probabilities first, then their exponentials.
+            float logSum = (float)Math.Log(sum);
+            for (int k = 0; k < classes; k++)
+            {
+                float log = source[k] - max - logSum;
+                target[k] = (k == label ? factor : 0) - (MathF.Exp(log) * factor);
+                if (k == label)
+                {
+                    logProbability[n] = log;
+                }
+            }
+        }
+    }
+}
+
 /// <summary>y[n] = x[n, label[n]].</summary>
 internal sealed unsafe class SelectLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, 1))
 {

@@ -14,17 +14,37 @@ internal sealed unsafe partial class CpuLowering
         {
             case StepTimesteps:
                 return new StepTimestepsKernel(F(i[0]), i[0].Shape[0], I(i[1]), F(n.Output), s[0]);
+            case ChunkTimesteps op:
+                return new ChunkTimestepsKernel(F(i[0]), i[0].Shape[0], I(i[1]), F(n.Output), op.Steps, op.Images);
+            case SelectStep:
+                return new SelectStepKernel(I(i[0]), I(i[1]), i[2].Shape[0], [.. n.Outputs.Select((y, b) => new StepTablePointer(F(i[2 + b]), i[2 + b].Shape[1], F(y), y.Shape))]);
             case AdvanceStep:
                 return new AdvanceStepKernel(I(i[0]), I(n.Output));
             case StepNoise:
                 return new StepNoiseKernel(I(i[0]), I(i[1]), I(i[2]), F(n.Output), s[0], s.Elements / s[0]);
             case ClassifierFreeGuidance op:
                 return new ClassifierFreeGuidanceKernel(op.Parameterization, F(i[0]), Row(i, 1), F(n.Output), s);
-            case SamplerUpdate op:
-                return new SamplerUpdateKernel(
-                    op, F(i[0]), F(i[1]), Row(i, 2), op.Noise ? F(i[4]) : null, op.Guided ? F(i[^1]) : null, F(n.Output), F(n.Outputs[1]), s);
             default:
                 return null;
+        }
+    }
+
+    private void Lower(SamplerUpdate op, Node node)
+    {
+        IReadOnlyList<Tensor> i = node.Inputs, y = node.Outputs;
+        Shape s = y[0].Shape;
+        float* noise = op.Noise ? F(i[4]) : null;
+        if (op.DrawsNoise)
+        {
+            // The noise waits where pred_xstart will be, and each element is read before that is written over it.
+            noise = F(y[1]);
+            Emit(new StepNoiseKernel(I(i[4]), I(i[5]), I(i[SamplerUpdate.StepInput]), noise, s[0], s.Elements / s[0]));
+        }
+
+        Emit(new SamplerUpdateKernel(op, F(i[0]), F(i[1]), Row(i, 2), noise, op.Guided ? F(i[^1]) : null, F(y[0]), F(y[1]), s));
+        if (op.Advances)
+        {
+            Emit(new AdvanceStepKernel(I(i[SamplerUpdate.StepInput]), I(y[2])));
         }
     }
 
@@ -49,6 +69,58 @@ internal sealed unsafe class StepTimestepsKernel(float* table, int steps, int* s
     private readonly StepRowPointer _row = new(table, steps, step);
 
     protected override void RunRange(int begin, int end) => new Span<float>(t + begin, end - begin).Fill(_row.Row[StepColumn.ModelTimestep]);
+}
+
+/// <summary>t[k·N + n] = the timestep of step first + k, or of the last.</summary>
+internal sealed unsafe class ChunkTimestepsKernel(float* table, int steps, int* first, float* t, int chunk, int images) : RangeKernel(new WorkItems(chunk, images))
+{
+    protected override void RunRange(int begin, int end)
+    {
+        if ((uint)*first >= (uint)steps)
+        {
+            throw new GraphException($"first step {*first} is not one of the {steps} of the step table");
+        }
+
+        for (int k = begin; k < end; k++)
+        {
+            StepRow row = new(new ReadOnlySpan<float>(table + ((nint)Math.Min(*first + k, steps - 1) * StepTable.Columns), StepTable.Columns));
+            new Span<float>(t + ((nint)k * images), images).Fill(row[StepColumn.ModelTimestep]);
+        }
+    }
+}
+
+/// <summary>A table <c>[K, Rows, C]</c> and where the rows of the current step go.</summary>
+internal readonly unsafe struct StepTablePointer(float* table, int rows, float* target, Shape shape)
+{
+    /// <summary>Copies the rows of one step.</summary>
+    /// <param name="row">The step's position in the table.</param>
+    public void Copy(int row)
+    {
+        int width = shape[1], images = shape[0], run = rows == 1 ? width : width * images;
+        ReadOnlySpan<float> source = new(table + ((nint)row * rows * width), run);
+        for (int n = 0; n < width * images; n += run)
+        {
+            source.CopyTo(new Span<float>(target + n, run));
+        }
+    }
+}
+
+/// <summary>The rows of the current step; an item is a table.</summary>
+internal sealed unsafe class SelectStepKernel(int* step, int* first, int steps, StepTablePointer[] tables) : RangeKernel(new WorkItems(tables.Length, 1))
+{
+    protected override void RunRange(int begin, int end)
+    {
+        int row = *step - *first;
+        if ((uint)row >= (uint)steps)
+        {
+            throw new GraphException($"step {*step} is not one of the {steps} from step {*first} on that the tables hold");
+        }
+
+        for (int b = begin; b < end; b++)
+        {
+            tables[b].Copy(row);
+        }
+    }
 }
 
 /// <summary>The counter plus one.</summary>
@@ -97,14 +169,42 @@ internal sealed unsafe class SamplerUpdateKernel(
     SamplerUpdate op, float* x, float* modelOutput, StepRowPointer row, float* noise, float* gradient, float* xNext, float* predXstart, Shape shape)
     : RangeKernel(new WorkItems(shape.Elements / shape[3], shape[3]))
 {
+    // Pixels whose two halves are combined at a time, on the stack.
+    private const int CombinedPixels = 64;
+
     private readonly int _channels = shape[3];
+    private readonly int _outputs = shape[3] * op.Parameterization.OutputsPerChannel;
 
     protected override void RunRange(int begin, int end)
     {
+        if (!op.ClassifierFree)
+        {
+            Update(begin, end, new ReadOnlySpan<float>(modelOutput + ((nint)begin * _outputs), (end - begin) * _outputs));
+            return;
+        }
+
+        Span<float> combined = stackalloc float[CombinedPixels * _outputs];
+        nint half = (nint)shape.Elements * op.Parameterization.OutputsPerChannel;
+        for (int first = begin; first < end; first += CombinedPixels)
+        {
+            int pixels = Math.Min(CombinedPixels, end - first);
+            nint offset = (nint)first * _outputs;
+            Span<float> output = combined[..(pixels * _outputs)];
+            SamplerMath.ClassifierFreeGuidance(
+                row.Row,
+                op.Parameterization,
+                _channels,
+                new ReadOnlySpan<float>(modelOutput + offset, output.Length),
+                new ReadOnlySpan<float>(modelOutput + half + offset, output.Length),
+                output);
+            Update(first, first + pixels, output);
+        }
+    }
+
+    private void Update(int begin, int end, ReadOnlySpan<float> output)
+    {
         nint offset = (nint)begin * _channels;
         int n = (end - begin) * _channels;
-        int k = op.Parameterization.OutputsPerChannel;
-        ReadOnlySpan<float> output = new(modelOutput + (offset * k), n * k);
         ReadOnlySpan<float> g = gradient is null ? [] : new(gradient + offset, n);
         ReadOnlySpan<float> z = noise is null ? [] : new(noise + offset, n);
         ReadOnlySpan<float> current = new(x + offset, n);

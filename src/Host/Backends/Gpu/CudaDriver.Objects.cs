@@ -182,6 +182,7 @@ public sealed unsafe partial class CudaDriver
     {
         private nint handle = handle;
 
+        /// <inheritdoc/>
         public override DriverFunction Function(string entry)
         {
             driver.Enter();
@@ -213,6 +214,7 @@ public sealed unsafe partial class CudaDriver
             return bytes;
         }
 
+        /// <inheritdoc/>
         public override (ulong Address, long Bytes) Variable(string variable)
         {
             driver.Enter();
@@ -245,8 +247,10 @@ public sealed unsafe partial class CudaDriver
 
         internal int SharedBytesAllowed { get; set; } = DefaultSharedBytes - staticSharedBytes;
 
+        /// <inheritdoc/>
         public override string Name => name;
 
+        /// <inheritdoc/>
         public override int ArgumentBytes => argumentBytes;
     }
 
@@ -280,6 +284,7 @@ public sealed unsafe partial class CudaDriver
     {
         internal nint Handle { get; private set; } = handle;
 
+        /// <inheritdoc/>
         public override int Nodes => nodes;
 
         protected override void Dispose(bool disposing)

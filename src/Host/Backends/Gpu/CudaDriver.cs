@@ -84,6 +84,18 @@ public sealed unsafe partial class CudaDriver : Driver
     public override long TotalBytes { get; }
 
     /// <inheritdoc/>
+    public override long FreeBytes
+    {
+        get
+        {
+            Enter();
+            nuint free = 0, total = 0;
+            Check(cuda.MemGetInfo(&free, &total), "cuMemGetInfo");
+            return (long)free;
+        }
+    }
+
+    /// <inheritdoc/>
     public override int Multiprocessors { get; }
 
     /// <inheritdoc/>
@@ -146,6 +158,30 @@ public sealed unsafe partial class CudaDriver : Driver
             Check(cuda.MemcpyDtoHAsync(to, source, (nuint)destination.Length, handle), "cuMemcpyDtoHAsync");
             Check(cuda.StreamSynchronize(handle), "cuStreamSynchronize");
         }
+    }
+
+    /// <inheritdoc/>
+    public override nint AllocateHost(long bytes)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
+        Enter();
+        void* address = null;
+        Check(cuda.MemAllocHost(&address, (nuint)bytes), "cuMemAllocHost");
+        return (nint)address;
+    }
+
+    /// <inheritdoc/>
+    public override void FreeHost(nint address)
+    {
+        Enter();
+        Check(cuda.MemFreeHost((void*)address), "cuMemFreeHost");
+    }
+
+    /// <inheritdoc/>
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream)
+    {
+        Enter();
+        Check(cuda.MemcpyDtoHAsync((void*)destination, source, checked((nuint)bytes), Handle(stream)), "cuMemcpyDtoHAsync");
     }
 
     /// <inheritdoc/>

@@ -122,8 +122,14 @@ public abstract class Driver : IDisposable
     /// <summary>The architecture to compile for, for instance <c>sm_90</c>.</summary>
     public abstract string Architecture { get; }
 
+    /// <summary>Whether it runs machine code; otherwise it is given PTX.</summary>
+    public virtual bool RunsMachineCode => true;
+
     /// <summary>Memory of the device in bytes.</summary>
     public abstract long TotalBytes { get; }
+
+    /// <summary>Memory that can still be allocated, in bytes.</summary>
+    public abstract long FreeBytes { get; }
 
     /// <summary>Multiprocessors, for choosing grids.</summary>
     public abstract int Multiprocessors { get; }
@@ -159,6 +165,24 @@ public abstract class Driver : IDisposable
     /// <param name="stream">The stream; the default one if null.</param>
     /// <exception cref="DeviceException">The range is not in one allocation, or earlier work failed.</exception>
     public abstract void CopyToHost(Span<byte> destination, ulong source, DriverStream? stream = null);
+
+    /// <summary>Allocates page-locked host memory, to and from which a device copies while it computes.</summary>
+    /// <param name="bytes">The size, at least 1.</param>
+    /// <returns>Its address in this process.</returns>
+    /// <exception cref="DeviceException">There is not enough memory.</exception>
+    public abstract nint AllocateHost(long bytes);
+
+    /// <summary>Frees page-locked memory, after the work that uses it.</summary>
+    /// <param name="address">What <see cref="AllocateHost"/> returned.</param>
+    public abstract void FreeHost(nint address);
+
+    /// <summary>Copies from device to page-locked memory in stream order and returns at once.</summary>
+    /// <param name="destination">What <see cref="AllocateHost"/> returned.</param>
+    /// <param name="source">Device address.</param>
+    /// <param name="bytes">How many bytes.</param>
+    /// <param name="stream">The stream.</param>
+    /// <exception cref="DeviceException">The range is not in one allocation.</exception>
+    public abstract void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream);
 
     /// <summary>Copies within the device.</summary>
     /// <param name="destination">Device address.</param>

@@ -14,6 +14,16 @@ internal static class StepInputs
         inputs.Expect(shape[1] == StepTable.Columns, $"the step table must have {StepTable.Columns} columns, got {inputs[table]}");
         inputs.ExpectShape(table + 1, "step counter [1]", [1], DType.I32);
     }
+
+    /// <summary>Checks what noise is drawn from (<see cref="RandomStreams"/>).</summary>
+    /// <param name="inputs">The inputs of the op.</param>
+    /// <param name="seed">Position of the seed <c>[2]</c>; the image indices <c>[N, 2]</c> follow it.</param>
+    /// <param name="images">Number of images N.</param>
+    public static void ExpectSeed(OpInputs inputs, int seed, int images)
+    {
+        inputs.ExpectShape(seed, "seed [2]", [2], DType.I32);
+        inputs.ExpectShape(seed + 1, "image indices [N, 2]", [images, 2], DType.I32);
+    }
 }
 
 /// <summary>The timestep of the current step, once per image: t[n] = table[step, <see cref="StepColumn.ModelTimestep"/>].</summary>
@@ -21,6 +31,9 @@ internal static class StepInputs
 /// <remarks>Inputs: step table <c>[S, 16]</c>, step counter <c>[1]</c>. Output: <c>[N]</c>.</remarks>
 public sealed record StepTimesteps(int Images) : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
@@ -40,10 +53,88 @@ public sealed record StepTimesteps(int Images) : GradientOp
     }
 }
 
+/// <summary>
+/// The timesteps of some consecutive steps at once, each once per image: t[k·N + n] = table[min(first + k, S − 1), <see cref="StepColumn.ModelTimestep"/>]. What lies beyond the
+/// last step repeats it, and is never selected.
+/// </summary>
+/// <param name="Steps">Number of steps K.</param>
+/// <param name="Images">Number of images N.</param>
+/// <remarks>Inputs: step table <c>[S, 16]</c>, first step <c>[1]</c>. Output: <c>[K·N]</c>.</remarks>
+public sealed record ChunkTimesteps(int Steps, int Images) : GradientOp
+{
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.ExpectCount(2);
+        StepInputs.ExpectTable(inputs, 0);
+        inputs.Expect(Steps > 0 && Images > 0, $"{Steps} steps of {Images} images have no timesteps");
+        return [new TensorType([Steps * Images])];
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node) => 0;
+
+    /// <inheritdoc/>
+    public override Cost Cost(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return new Cost((Steps + 1L) * sizeof(float), node.Output.Bytes, 0);
+    }
+}
+
+/// <summary>The rows of the current step in tables that hold some consecutive steps: y_b[n,c] = table_b[step − first, n, c], for all tables in one launch.</summary>
+/// <param name="Images">Number of images N. A table of one row per step gives that row to each of them: y_b[n,c] = table_b[step − first, 0, c].</param>
+/// <remarks>
+/// Inputs: step counter <c>[1]</c> and first step of the tables <c>[1]</c> of <see cref="DType.I32"/>; then tables <c>[K, R_b, C_b]</c>, any number.
+/// Outputs: for each table <c>[R_b, C_b]</c>, or <c>[N, C_b]</c> if R_b is 1. The counter must lie in [first, first + K).
+/// </remarks>
+public sealed record SelectStep(int Images) : GradientOp
+{
+    /// <summary>Position of the first table among the inputs.</summary>
+    internal const int FirstTable = 2;
+
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
+    {
+        inputs.Expect(inputs.Count > FirstTable, $"takes a counter, a first step and tables, got {inputs.Count} inputs");
+        inputs.Expect(Images > 0, $"cannot select for {Images} images");
+        inputs.ExpectShape(0, "step counter [1]", [1], DType.I32);
+        inputs.ExpectShape(1, "first step [1]", [1], DType.I32);
+        List<TensorType> outputs = [];
+        for (int i = FirstTable; i < inputs.Count; i++)
+        {
+            Shape table = inputs.ExpectRank(i, "table [K, R, C]", 3);
+            inputs.Expect(table[0] == inputs[FirstTable].Shape[0], $"the tables must hold the same steps, got {inputs[FirstTable]} and {inputs[i]}");
+            outputs.Add(new TensorType([table[1] == 1 ? Images : table[1], table[2]]));
+        }
+
+        return outputs;
+    }
+
+    /// <inheritdoc/>
+    public override long Flops(Node node) => 0;
+
+    /// <inheritdoc/>
+    public override Cost Cost(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return new Cost((2 * sizeof(int)) + node.Inputs.Skip(FirstTable).Sum(t => t.Bytes / t.Shape[0]), node.Outputs.Sum(t => t.Bytes), 0);
+    }
+}
+
 /// <summary>Moves on to the next step: the counter plus one.</summary>
 /// <remarks>Input: step counter <c>[1]</c>. Output: <c>[1]</c>, in the same memory. So that a captured step can be replayed without a word from the host.</remarks>
 public sealed record AdvanceStep : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
@@ -69,12 +160,17 @@ public sealed record AdvanceStep : GradientOp
 /// </remarks>
 public sealed record StepNoise(Shape Shape) : GradientOp
 {
+    /// <summary>Philox and Box-Muller, about.</summary>
+    internal const int FlopsPerElement = 60;
+
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
         inputs.ExpectCount(3);
-        inputs.ExpectShape(0, "seed [2]", [2], DType.I32);
-        inputs.ExpectShape(1, "image indices [N, 2]", [Shape[0], 2], DType.I32);
+        StepInputs.ExpectSeed(inputs, 0, Shape[0]);
         inputs.ExpectShape(2, "step counter [1]", [1], DType.I32);
         return [new TensorType(Shape)];
     }
@@ -83,7 +179,7 @@ public sealed record StepNoise(Shape Shape) : GradientOp
     public override long Flops(Node node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        return 60L * node.Output.Shape.Elements;
+        return (long)FlopsPerElement * node.Output.Shape.Elements;
     }
 }
 
@@ -96,6 +192,9 @@ public sealed record StepNoise(Shape Shape) : GradientOp
 /// </remarks>
 public sealed record ClassifierFreeGuidance(Parameterization Parameterization) : GradientOp
 {
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
@@ -120,34 +219,72 @@ public sealed record ClassifierFreeGuidance(Parameterization Parameterization) :
 /// <param name="Parameterization">How to read the model's output.</param>
 /// <param name="Noise">Whether noise is an input; a deterministic sampler needs none.</param>
 /// <param name="Guided">Whether the classifier's gradient ∇ₓ log p(y | x_t) is an input; the step table scales it.</param>
+/// <param name="DrawsNoise">Whether the noise is drawn on the spot (<see cref="StepNoise"/>): seed and image indices take the place of the noise among the inputs.</param>
+/// <param name="ClassifierFree">Whether the model's output holds both halves of a classifier-free pass, which are combined first (<see cref="Steps.ClassifierFreeGuidance"/>).</param>
+/// <param name="Advances">Whether the counter is moved on last (<see cref="AdvanceStep"/>): a third output.</param>
 /// <remarks>
-/// Inputs: x <c>[N, H, W, C]</c>; model output <c>[N, H, W, K]</c>, K = C or 2C; step table <c>[S, 16]</c>; step counter <c>[1]</c>; if declared noise and gradient, both like x.
-/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x.
+/// Inputs: x <c>[N, H, W, C]</c>; model output <c>[N, H, W, K]</c>, K = C or 2C, or <c>[2N, H, W, K]</c>; step table <c>[S, 16]</c>; step counter <c>[1]</c>; if declared noise like x, or
+/// seed <c>[2]</c> and image indices <c>[N, 2]</c>; if declared the gradient like x.
+/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x; if declared the next counter <c>[1]</c>, which may take the place of the counter: it is written when
+/// every element has read that.
 /// </remarks>
-public sealed record SamplerUpdate(SamplerKind Sampler, Parameterization Parameterization, bool Noise, bool Guided) : GradientOp
+public sealed record SamplerUpdate(
+    SamplerKind Sampler,
+    Parameterization Parameterization,
+    bool Noise,
+    bool Guided,
+    bool DrawsNoise = false,
+    bool ClassifierFree = false,
+    bool Advances = false) : GradientOp
 {
+    /// <summary>Position of the step counter among the inputs.</summary>
+    internal const int StepInput = 3;
+
+    /// <inheritdoc/>
+    public override bool IsExact => true;
+
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
     /// <inheritdoc/>
+    public override IReadOnlyList<int> InPlaceInputsOf(int output) => output switch
+    {
+        0 => InPlaceInputs,
+        2 => [StepInput],
+        _ => [],
+    };
+
+    /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        inputs.ExpectCount(4 + (Noise ? 1 : 0) + (Guided ? 1 : 0));
+        int noise = Noise ? DrawsNoise ? 2 : 1 : 0;
+        inputs.Expect(Noise || !DrawsNoise, "draws no noise where none is wanted");
+        inputs.ExpectCount(4 + noise + (Guided ? 1 : 0));
         Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
-        inputs.ExpectShape(1, "model output [N, H, W, K]", x.With(3, x[3] * Parameterization.OutputsPerChannel));
+        Shape output = x.With(3, x[3] * Parameterization.OutputsPerChannel);
+        inputs.ExpectShape(1, ClassifierFree ? "model output [2N, H, W, K]" : "model output [N, H, W, K]", ClassifierFree ? output.With(0, 2 * x[0]) : output);
         StepInputs.ExpectTable(inputs, 2);
-        for (int i = 4; i < inputs.Count; i++)
+        if (DrawsNoise)
         {
-            inputs.ExpectShape(i, Noise && i == 4 ? "noise" : "gradient", x);
+            StepInputs.ExpectSeed(inputs, 4, x[0]);
+        }
+        else if (Noise)
+        {
+            inputs.ExpectShape(4, "noise", x);
         }
 
-        return [new TensorType(x), new TensorType(x)];
+        if (Guided)
+        {
+            inputs.ExpectShape(4 + noise, "gradient", x);
+        }
+
+        return Advances ? [new TensorType(x), new TensorType(x), new TensorType([1], DType.I32)] : [new TensorType(x), new TensorType(x)];
     }
 
     /// <inheritdoc/>
     public override long Flops(Node node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements * (12L + (Noise ? 2 : 0) + (Guided ? 4 : 0));
+        return node.Output.Shape.Elements * (12L + (Noise ? 2 : 0) + (DrawsNoise ? StepNoise.FlopsPerElement : 0) + (Guided ? 4 : 0) + (ClassifierFree ? 3 : 0));
     }
 }

@@ -24,6 +24,8 @@ internal sealed unsafe class LibCuda
     internal readonly delegate* unmanaged<nuint*, nuint*, int> MemGetInfo;
     internal readonly delegate* unmanaged<ulong, void*, nuint, nint, int> MemcpyHtoDAsync;
     internal readonly delegate* unmanaged<void*, ulong, nuint, nint, int> MemcpyDtoHAsync;
+    internal readonly delegate* unmanaged<void**, nuint, int> MemAllocHost;
+    internal readonly delegate* unmanaged<void*, int> MemFreeHost;
     internal readonly delegate* unmanaged<ulong, ulong, nuint, nint, int> MemcpyDtoDAsync;
     internal readonly delegate* unmanaged<ulong, byte, nuint, nint, int> MemsetD8Async;
 
@@ -91,6 +93,8 @@ internal sealed unsafe class LibCuda
         MemFree = (delegate* unmanaged<ulong, int>)Bind("cuMemFree_v2");
         MemGetInfo = (delegate* unmanaged<nuint*, nuint*, int>)Bind("cuMemGetInfo_v2");
         MemcpyHtoDAsync = (delegate* unmanaged<ulong, void*, nuint, nint, int>)Bind("cuMemcpyHtoDAsync_v2");
+        MemAllocHost = (delegate* unmanaged<void**, nuint, int>)Bind("cuMemAllocHost_v2");
+        MemFreeHost = (delegate* unmanaged<void*, int>)Bind("cuMemFreeHost");
         MemcpyDtoHAsync = (delegate* unmanaged<void*, ulong, nuint, nint, int>)Bind("cuMemcpyDtoHAsync_v2");
         MemcpyDtoDAsync = (delegate* unmanaged<ulong, ulong, nuint, nint, int>)Bind("cuMemcpyDtoDAsync_v2");
         MemsetD8Async = (delegate* unmanaged<ulong, byte, nuint, nint, int>)Bind("cuMemsetD8Async");

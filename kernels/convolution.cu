@@ -1,0 +1,264 @@
+// Convolution with zero padding, its data gradient, and the linear layer over many rows, as one implicit matrix product.
+//
+//   y[n,i,j,o] = act(sum over a, b, c of x'[n, i*STRIDE + a - PADDING, j*STRIDE + b - PADDING, c] * w[o,a,b,c]  + bias[o] + residual[n,i,j,o])
+//
+//   x' is x; with UPSAMPLE x doubled by nearest neighbour; with SPREAD = s > 1 x with s - 1 zeros between its pixels, of which no product is formed: s*s classes of output
+//   pixels (blockIdx.z) each have their own few taps. The data gradient of a convolution with stride s and padding p is this with x = dy, the weights turned and transposed,
+//   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
+//   With SKIP also + sum over d of s[n,i,j,d] * v[o,d] + skip_bias[o], the 1x1 convolution of a residual block's skip connection, in the same sum.
+//   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
+//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and from them, by the last
+//   block of an image (last_block.cuh), statistics[n,g] = (mean, 1 / sqrt(variance + EPSILON)) of the GROUPS groups of channels that the next op normalises.
+//
+// Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
+//   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
+//   partials [N,TILES,O] and statistics [N,GROUPS] float2, tickets [N]. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+// Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
+//   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
+// Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y). This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
+//   and for O*KH*KW*C*sizeof(P) * N*OH*OW/BM of w. Operations: 2*N*OH*OW*O*KH*KW*C.
+// Source: torch.nn.functional.conv2d; implicit GEMM as in Chetlur et al. 2014, "cuDNN". No patch matrix is written: its bytes would be nine times those of x. Winograd's
+//   transforms save products that tensor cores have to spare, at the price of exactness in 16 bits.
+// y may lie over residual, which is read by the thread that writes there: neither carries __restrict__.
+#include "mma.cuh"
+
+#ifndef X
+#define X float
+#endif
+#ifndef X2
+#define X2 X
+#endif
+#ifndef S1
+#define S1 X
+#endif
+#ifndef S2
+#define S2 X
+#endif
+#ifndef P
+#define P float
+#endif
+#ifndef Y
+#define Y float
+#endif
+#ifndef R
+#define R Y
+#endif
+#ifndef TF32
+#define TF32 0
+#endif
+#ifndef C2
+#define C2 0
+#endif
+#ifndef STRIDE
+#define STRIDE 1
+#endif
+#ifndef SPREAD
+#define SPREAD 1
+#endif
+#ifndef UPSAMPLE
+#define UPSAMPLE 0
+#endif
+#ifndef BIAS
+#define BIAS 0
+#endif
+#ifndef RESIDUAL
+#define RESIDUAL 0
+#endif
+#ifndef SILU
+#define SILU 0
+#endif
+#ifndef RESAMPLE
+#define RESAMPLE 0
+#endif
+#ifndef D1
+#define D1 0
+#endif
+#ifndef D2
+#define D2 0
+#endif
+#ifndef STATISTICS
+#define STATISTICS 0
+#endif
+#ifndef GROUPS
+#define GROUPS 1
+#define EPSILON 0.0f
+#endif
+#ifndef TENSOR_CORES
+#define TENSOR_CORES 0
+#endif
+
+// Elements of a piece of 16 bytes, and channels in whole pieces.
+constexpr int E = 16 / sizeof(P);
+constexpr int C = C1 + C2;
+constexpr int CP = (C + E - 1) / E * E;
+constexpr int D = D1 + D2;
+constexpr int DP = (D + E - 1) / E * E;
+constexpr bool SKIP = D > 0;
+constexpr int ROW = KH * KW * CP + DP;  // of w
+constexpr int SCALE = UPSAMPLE ? 2 : SPREAD;
+
+static_assert(!UPSAMPLE || SPREAD == 1, "an up-sampled input is not spread as well");
+static_assert(!SKIP || (STRIDE == 1 && SPREAD == 1 && !UPSAMPLE), "the skip connection keeps the resolution");
+static_assert(!STATISTICS || SPREAD == 1, "tiles of statistics are runs of pixels");
+
+// Extents of the output pixels of a class, and the first row and column of the window that meets a pixel of x.
+struct Class
+{
+    int row, column, height, width, first_a, first_b;
+
+    __device__ explicit Class(int index)
+        : row(index / SPREAD), column(index % SPREAD), height((OH - row + SPREAD - 1) / SPREAD), width((OW - column + SPREAD - 1) / SPREAD),
+          first_a(((PADDING_H - row * STRIDE) % SPREAD + SPREAD) % SPREAD), first_b(((PADDING_W - column * STRIDE) % SPREAD + SPREAD) % SPREAD)
+    {
+    }
+};
+
+// Row of [N*H*W] that row v, column u of x' stand for, or -1 in the padding.
+__device__ __forceinline__ int input_pixel(int image, int v, int u)
+{
+    return (unsigned)v < H * SCALE && (unsigned)u < W * SCALE ? (image * H + v / SCALE) * W + u / SCALE : -1;
+}
+
+// The residual of V channels from o on of output pixel (n, i, j), at the output's resolution.
+template <int V>
+__device__ __forceinline__ void load_residual(const R* residual, int n, int i, int j, int o, float (&value)[V])
+{
+    if (RESAMPLE != 2)
+    {
+        const unsigned pixel = RESAMPLE == 1 ? (n * (OH / 2) + i / 2) * (OW / 2) + j / 2 : (n * OH + i) * OW + j;
+        load(residual + pixel * O + o, value);
+        return;
+    }
+    float sum[V] = {};
+#pragma unroll
+    for (int q = 0; q < 4; q++)
+    {
+        load(residual + (unsigned)(((n * (2 * OH) + 2 * i + q / 2) * (2 * OW) + 2 * j + q % 2) * O + o), value);
+#pragma unroll
+        for (int v = 0; v < V; v++)
+            sum[v] += value[v];
+    }
+#pragma unroll
+    for (int v = 0; v < V; v++)
+        value[v] = 0.25f * sum[v];
+}
+
+// The specification: one thread per element of y.
+extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y,
+                                             int images)
+{
+    const int at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= images * OH * OW * O)
+        return;
+    const int o = at % O, j = at / O % OW, i = at / O / OW % OH, n = at / O / OW / OH;
+    float sum = 0;
+    for (int a = 0; a < KH; a++)
+        for (int b = 0; b < KW; b++)
+        {
+            const int v = i * STRIDE + a - PADDING_H, u = j * STRIDE + b - PADDING_W;
+            const int pixel = v % SPREAD == 0 && u % SPREAD == 0 ? input_pixel(n, v, u) : -1;
+            for (int c = 0; c < C && pixel >= 0; c++)
+                sum = fmaf(c < C1 ? to_float(x1[pixel * C1 + c]) : to_float(x2[pixel * C2 + c - C1]), to_float(w[o * ROW + (a * KW + b) * CP + c]), sum);
+        }
+    for (int d = 0; d < D; d++)
+        sum = fmaf(d < D1 ? to_float(s1[at / O * D1 + d]) : to_float(s2[at / O * D2 + d - D1]), to_float(w[o * ROW + KH * KW * CP + d]), sum);
+    if (BIAS)
+        sum += bias[o];
+    if (SKIP)
+        sum += skip_bias[o];
+    if (RESIDUAL)
+    {
+        float r[1];
+        load_residual(residual, n, i, j, o, r);
+        sum += r[0];
+    }
+    y[at] = from_float<Y>(SILU ? silu(sum) : sum);
+}
+
+#ifdef BM
+#include "convolution_tile.cuh"
+#include "last_block.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
+    convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials,
+                float2* statistics, unsigned* tickets, int images)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+    const Class part(blockIdx.z);
+    const int first_o = blockIdx.y * BN;
+
+    Loader loader(x1, x2, s1, s2, w, part, first_o, images);
+    const int taps = ((KH - part.first_a + SPREAD - 1) / SPREAD) * ((KW - part.first_b + SPREAD - 1) / SPREAD);
+    const int steps = (taps * (CP / E) + DP / E + CHUNKS - 1) / CHUNKS;
+    Sums sums;
+    for (int step = 0; step < STAGES - 1; step++)
+    {
+        if (step < steps)
+            loader.load(shared + step * STAGE_BYTES);
+        commit_copies();
+    }
+    for (int step = 0; step < steps; step++)
+    {
+        // A step has arrived when all threads have seen theirs, and the stage multiplied last is then free.
+        wait_copies<STAGES - 2>();
+        __syncthreads();
+        if (step + STAGES - 1 < steps)
+            loader.load(shared + (step + STAGES - 1) % STAGES * STAGE_BYTES);
+        commit_copies();
+        sums.multiply(shared + step % STAGES * STAGE_BYTES);
+    }
+    wait_copies<0>();
+    __syncthreads();
+
+    float* sC = reinterpret_cast<float*>(shared);  // [BM, BN] in rows of ROW_SUMS
+    sums.write(sC);
+    __syncthreads();
+    constexpr int V = O % 4 == 0 ? 4 : 1;
+    for (int k = threadIdx.x; k < BM * BN / V; k += THREADS)
+    {
+        const int row = k / (BN / V), column = k % (BN / V) * V, o = first_o + column;
+        const OutputPixel pixel(part, row, images);
+        if (!pixel.valid || o >= O)
+            continue;
+        const unsigned at = pixel.index() * O + o;
+        float value[V];
+        load(sC + row * ROW_SUMS + column, value);
+        float more[V];
+        if (BIAS)
+        {
+            load(bias + o, more);
+            add(value, more);
+        }
+        if (SKIP)
+        {
+            load(skip_bias + o, more);
+            add(value, more);
+        }
+        if (RESIDUAL)
+        {
+            load_residual(residual, pixel.n, pixel.i, pixel.j, o, more);
+            add(value, more);
+        }
+        if (SILU)
+        {
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] = silu(value[v]);
+        }
+        store(y + at, value);
+        if (STATISTICS)
+        {
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] = to_float(from_float<Y>(value[v]));
+            store(sC + row * ROW_SUMS + column, value);
+        }
+    }
+#if STATISTICS
+    write_statistics(sC, first_o, partials);
+    const int image = blockIdx.x / TILES;
+    if (is_last_block(tickets + image, TILES * gridDim.y))
+        group_statistics<THREADS / 32, TILES, BM, PIXELS, O, GROUPS>(partials + image * (TILES * O), EPSILON, statistics + image * GROUPS);
+#endif
+}
+#endif

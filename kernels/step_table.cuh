@@ -1,0 +1,34 @@
+// The table of a job's steps, as every kernel of a step reads it.
+#pragma once
+#include "common.cuh"
+
+// The columns of a step table, in the host's order (StepColumn).
+enum Column
+{
+    MODEL_TIMESTEP,
+    SQRT_RECIP_ALPHAS_CUMPROD,
+    SQRT_RECIPM1_ALPHAS_CUMPROD,
+    POSTERIOR_MEAN_COEF1,
+    POSTERIOR_MEAN_COEF2,
+    FIXED_VARIANCE,
+    FIXED_LOG_VARIANCE,
+    MIN_LOG_VARIANCE,
+    MAX_LOG_VARIANCE,
+    NOISE_MASK,
+    SQRT_ONE_MINUS_ALPHAS_CUMPROD,
+    DDIM_XSTART_COEF,
+    DDIM_EPS_COEF,
+    DDIM_SIGMA,
+    CLASSIFIER_SCALE,
+    CFG_SCALE,
+    COLUMNS
+};
+
+// The row that a counter selects; beyond the table every value is NaN, and nothing is read.
+struct Row
+{
+    const float* table;
+    int step, steps;
+
+    __device__ __forceinline__ float operator[](Column column) const { return (unsigned)step < (unsigned)steps ? table[step * COLUMNS + column] : NAN; }
+};

@@ -1,0 +1,159 @@
+using System.Runtime.InteropServices;
+using Kernels.Diffusion.Steps;
+using Kernels.Ops;
+using Kernels.Runtime;
+
+namespace Kernels.Backends.Gpu;
+
+/// <summary>
+/// Turns the nodes of a plan into kernel launches with every address resolved. This is what an op's lowering sees of the world; how an op becomes launches stands in a file of its
+/// name beside this one.
+/// </summary>
+internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceWeights deviceWeights, Weights weights, GpuOptions options) : IDisposable
+{
+    private readonly List<KernelCall> _calls = [];
+    private readonly List<DeviceBuffer> _scratch = [];
+    private readonly List<DeviceBuffer> _constants = [];
+
+    // Parts that run side by side have scratch memory of their own.
+    private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
+    private readonly LaunchArguments _arguments = new();
+    private readonly ChannelStatistics _statistics = new(driver, plan, options);
+    private Node? _node;
+
+    /// <summary>The launches of all nodes so far, in order.</summary>
+    public IReadOnlyList<KernelCall> Calls => _calls;
+
+    /// <summary>Dynamic shared memory that one block may have, in bytes.</summary>
+    public int MaximumSharedBytes => driver.MaximumSharedBytes;
+
+    /// <summary>Multiprocessors of the device. A grid may depend on it, a sum's order must not.</summary>
+    public int Multiprocessors => driver.Multiprocessors;
+
+    /// <summary>The precision of the node that is being lowered.</summary>
+    public Precision Precision => options.Of(_node!);
+
+    /// <summary>Statistics of tensors that the launches so far have left for group-norms to come.</summary>
+    public ChannelStatistics Statistics => _statistics;
+
+    /// <summary>Appends the launches of a node.</summary>
+    /// <param name="node">The node.</param>
+    /// <exception cref="GraphException">This backend does not know the op.</exception>
+    public void Lower(Node node)
+    {
+        _node = node;
+        switch (node.Op)
+        {
+            case Add or Multiply or Activation or ActivationGradient or Fill or AddBias or AddEmbedding or AddPositional or ScaleShift or ScaleShiftGradient:
+                Elementwise.Lower(this, node);
+                break;
+            case Concat or Slice or Pad:
+                StridedCopy.Lower(this, node);
+                break;
+            case Ops.Convolution or ConvolutionSkip or ConvolutionGradient:
+                Convolution.Lower(this, node);
+                break;
+            case Ops.Linear or LinearGradient:
+                Linear.Lower(this, node);
+                break;
+            case Pool2x or Upsample2x or BilinearUpsample or BilinearUpsampleGradient:
+                Resample.Lower(this, node);
+                break;
+            case SpatialSum or SpatialBroadcast:
+                Spatial.Lower(this, node);
+                break;
+            case Ops.Embedding or TimestepEmbedding or TimestepEmbeddingGradient:
+                Embedding.Lower(this, node);
+                break;
+            case Ops.LogSoftmax or LogSoftmaxGradient or LabelGradient or SelectLabel or ScatterLabel:
+                LogSoftmax.Lower(this, node);
+                break;
+            case StepTimesteps or ChunkTimesteps or SelectStep or AdvanceStep:
+                StepTables.Lower(this, node);
+                break;
+            case StepNoise or ClassifierFreeGuidance or SamplerUpdate:
+                Sampler.Lower(this, node);
+                break;
+            case Ops.GroupNorm or GroupNormGradient:
+                GroupNorm.Lower(this, node);
+                break;
+            case Ops.Attention or AttentionGradient:
+                Attention.Lower(this, node);
+                break;
+            default:
+                throw new GraphException($"the GPU backend does not know {node.Op.Name} '{node.Name}'");
+        }
+    }
+
+    /// <summary>Address of an activation, or of a weight as the checkpoint holds it, in binary32.</summary>
+    /// <param name="tensor">The tensor.</param>
+    public ulong Address(Tensor tensor) => tensor.Kind == TensorKind.Weight
+        ? Packed(tensor, "dense", values => DeviceWeights.Convert(values, DType.F32))
+        : arena + (ulong)plan.Memory.Offsets[tensor];
+
+    /// <summary>Address of a weight in another layout.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="layout">A name for the layout, element type included: equal names mean equal layouts.</param>
+    /// <param name="pack">Makes it from the values of the checkpoint.</param>
+    public ulong Packed(Tensor weight, string layout, Func<float[], byte[]> pack) => deviceWeights.Get(weights, weight, layout, pack);
+
+    /// <summary>The values of a weight as the checkpoint holds it, for layouts made of several weights.</summary>
+    /// <param name="weight">The weight.</param>
+    public float[] Values(Tensor weight)
+    {
+        float[] values = new float[weight.Shape.Elements];
+        weights.CopyTo(weight.Name, values);
+        return values;
+    }
+
+    /// <summary>Memory for what one launch of the node hands to the next. What lay there before is undefined.</summary>
+    /// <param name="bytes">How much.</param>
+    public ulong Scratch(long bytes)
+    {
+        ref DeviceBuffer? current = ref _current[plan.Concurrency?.Side.Contains(_node!) == true ? 1 : 0];
+
+        // Launches already lowered keep the smaller buffer they were given.
+        if (current is null || current.Bytes < bytes)
+        {
+            current = new DeviceBuffer(driver, Math.Max(bytes, 1 << 16), "scratch memory");
+            _scratch.Add(current);
+        }
+
+        return current.Address;
+    }
+
+    /// <summary>Memory that holds given values for as long as the launches live, such as a table that a kernel looks things up in.</summary>
+    /// <param name="values">The values.</param>
+    public ulong Constants<T>(ReadOnlySpan<T> values)
+        where T : unmanaged
+    {
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
+        DeviceBuffer buffer = new(driver, bytes.Length, $"constants of {_node!.Name}");
+        _constants.Add(buffer);
+        driver.CopyToDevice(buffer.Address, bytes);
+        driver.Synchronize();
+        return buffer.Address;
+    }
+
+    /// <summary>An empty argument block; good until the next call.</summary>
+    public LaunchArguments Arguments() => _arguments.Clear();
+
+    /// <summary>Appends a launch.</summary>
+    /// <param name="kernel">The kernel.</param>
+    /// <param name="geometry">Grid, block and dynamic shared memory.</param>
+    /// <param name="arguments">The arguments in the order of the kernel's parameters.</param>
+    public void Emit(KernelSpec kernel, LaunchGeometry geometry, LaunchArguments arguments) =>
+        _calls.Add(new KernelCall(kernel, geometry, arguments.Bytes.ToArray(), _node!));
+
+    public void Dispose()
+    {
+        foreach (DeviceBuffer buffer in _scratch.Concat(_constants))
+        {
+            buffer.Dispose();
+        }
+
+        _scratch.Clear();
+        _constants.Clear();
+        _statistics.Dispose();
+    }
+}

@@ -1,0 +1,54 @@
+namespace Kernels.Backends.Gpu;
+
+/// <summary>How a <see cref="GpuBackend"/> works.</summary>
+public sealed record GpuOptions
+{
+    /// <summary>The environment variable that sets <see cref="DebugLevel"/> where the program does not.</summary>
+    public const string DebugVariable = "KERNELS_DEBUG";
+
+    /// <summary>Arithmetic and storage.</summary>
+    public Precision Precision { get; init; } = Precision.Fp32;
+
+    /// <summary>Other precisions for the nodes whose names begin with a prefix, such as a classifier's; the first that fits counts.</summary>
+    public IReadOnlyList<(string Prefix, Precision Precision)> Overrides { get; init; } = [];
+
+    /// <summary>
+    /// Whether a plan is captured once and replayed as one graph, in which parts that do not depend on each other run side by side; otherwise every kernel is launched by the host.
+    /// </summary>
+    public bool Capture { get; init; } = true;
+
+    /// <summary>
+    /// Fusions between launches of this backend that are left out, by name: <c>group_norm_statistics</c>, the statistics of a group-norm out of the epilogue of what it normalises.
+    /// </summary>
+    public IReadOnlyCollection<string> DisabledFusions { get; init; } = [];
+
+    /// <summary>The folder of the kernel sources; null for those built in (<see cref="KernelSources.Open"/>).</summary>
+    public string? KernelsDirectory { get; init; }
+
+    /// <summary>The folder of compiled kernels; null for the user's, empty for none (<see cref="KernelCache"/>).</summary>
+    public string? CacheDirectory { get; init; }
+
+    /// <summary>
+    /// 1 prints the plan, 2 waits after every kernel and times it, so that one that fails is named, 3 also looks for NaN and infinities in everything that is written.
+    /// From 2 on nothing is captured.
+    /// </summary>
+    public int DebugLevel { get; init; } = int.TryParse(Environment.GetEnvironmentVariable(DebugVariable), out int level) ? level : 0;
+
+    /// <summary>Where debugging output goes.</summary>
+    public TextWriter DebugOutput { get; init; } = Console.Error;
+
+    /// <summary>The precision of a node.</summary>
+    /// <param name="node">The node.</param>
+    internal Precision Of(Node node)
+    {
+        foreach ((string prefix, Precision precision) in Overrides)
+        {
+            if (node.Name.StartsWith(prefix, StringComparison.Ordinal))
+            {
+                return precision;
+            }
+        }
+
+        return Precision;
+    }
+}

@@ -1,0 +1,94 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Text;
+using Kernels.Backends.Gpu;
+using Kernels.Diffusion;
+using Kernels.Emulation;
+using Kernels.Models;
+using Kernels.Runtime;
+using Xunit;
+
+namespace Kernels.Tests.Backends.Gpu;
+
+/// <summary>
+/// The table in <c>kernels/README.md</c>: every kernel of a guided step of the published 64x64 models, at its largest launch in every precision, for every architecture. With
+/// <c>KERNELS_UPDATE_TABLE=1</c> in the environment it is written anew.
+/// </summary>
+public sealed class KernelTableTests
+{
+    private const string Begin = "<!-- registers: begin -->", End = "<!-- registers: end -->";
+    private static readonly string[] s_architectures = ["sm_80", "sm_86", "sm_89", "sm_90"];
+
+    [Fact]
+    public void Every_kernel_compiles_without_spills_and_the_table_is_current()
+    {
+        Assert.SkipUnless(KernelCompiler.IsAvailable(out string reason), reason);
+        Assert.SkipUnless(KernelCompiler.Version == new Version(12, 4), $"the table is NVRTC 12.4's; this is {KernelCompiler.Version}");
+        (KernelCall Call, Precision Precision)[] calls = [.. Enum.GetValues<Precision>().SelectMany(Largest).DistinctBy(c => c.Call.Kernel)];
+        KernelResources[][] resources = new KernelResources[calls.Length][];
+        Parallel.For(0, calls.Length, i => resources[i] = [.. s_architectures.Select(a => Compile(calls[i].Call.Kernel, a))]);
+
+        Assert.All(calls.Zip(resources), row => Assert.All(row.Second, r => Assert.True(
+            r is { SpillLoadBytes: 0, SpillStoreBytes: 0 }, $"{row.First.Call.Kernel} spills {r.SpillStoreBytes} and {r.SpillLoadBytes} bytes")));
+
+        string path = Path.Combine(KernelsFolder(), "README.md"), text = File.ReadAllText(path);
+        (int begin, int end) = (text.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length, text.IndexOf(End, StringComparison.Ordinal));
+        string table = Table(calls, resources);
+        if (Environment.GetEnvironmentVariable("KERNELS_UPDATE_TABLE") == "1")
+        {
+            File.WriteAllText(path, text[..begin] + table + text[end..]);
+        }
+        else
+        {
+            Assert.True(text[begin..end] == table, "the table of kernels/README.md is not current; run this test with KERNELS_UPDATE_TABLE=1");
+        }
+    }
+
+    [Fact]
+    public void Every_source_is_in_the_index()
+    {
+        string text = File.ReadAllText(Path.Combine(KernelsFolder(), "README.md"));
+        Assert.All(KernelSources.BuiltIn.Files.Concat(KernelSources.BuiltIn.Headers.Select(h => h.Key)), file => Assert.Contains($"`{file}`", text, StringComparison.Ordinal));
+    }
+
+    private static IEnumerable<(KernelCall Call, Precision Precision)> Largest(Precision precision)
+    {
+        using DryRunBackend backend = new(new GpuOptions { Precision = precision });
+        StepTable table = new(new GaussianDiffusion(new DiffusionConfig { NoiseSchedule = NoiseSchedule.Cosine, LearnSigma = true }), SamplerKind.Ddpm, classifierScale: 1);
+        Graph step = GuidedStep.Build(Presets.Find("adm64").Model, Presets.Find("classifier64").Model, table, new SamplerSettings { ClassifierScale = 1 }, 1, 64, 64);
+        StepGraphs graphs = Rewrites.Apply(step);
+        foreach (Graph graph in new[] { graphs.Step, graphs.Conditioning! })
+        {
+            using Executor executor = backend.Compile(backend.Plan(graph), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
+        }
+
+        return [.. backend.Calls.GroupBy(c => (c.Kernel.File, c.Kernel.Entry)).Select(g => (g.MaxBy(c => c.Node.Cost.Flops + c.Node.Cost.Bytes)!, precision))];
+    }
+
+    private static KernelResources Compile(KernelSpec kernel, string architecture) => KernelCompiler
+        .Compile(KernelSources.BuiltIn.Text(kernel.File), kernel.File, architecture, kernel.Options.Split('\n', StringSplitOptions.RemoveEmptyEntries), KernelSources.BuiltIn.Headers)
+        .Resources.Single(r => r.Name == kernel.Entry);
+
+    private static string Table((KernelCall Call, Precision Precision)[] calls, KernelResources[][] resources)
+    {
+        StringBuilder table = new();
+        table.AppendLine().AppendLine("| kernel | precision | output | threads | registers | shared, bytes | occupancy, % |").AppendLine("|---|---|---|---|---|---|---|");
+        foreach (((KernelCall call, Precision precision), KernelResources[] built) in calls.Zip(resources).OrderBy(r => r.First.Call.Kernel.Entry, StringComparer.Ordinal).ThenBy(r => r.First.Precision))
+        {
+            IEnumerable<int> occupancy = built.Zip(s_architectures).Select(r => (int)Math.Round(100 * Occupancy.Of(r.First, call.Geometry, r.Second)!.Fraction));
+            int shared = built.Max(r => r.SharedBytes) + call.Geometry.SharedBytes;
+            table.AppendLine(
+                CultureInfo.InvariantCulture,
+                $"| `{call.Kernel.Entry}` | {precision.ToString().ToLowerInvariant()} | {call.Node.Output.Shape} | {call.Geometry.ThreadsPerBlock} | {string.Join(' ', built.Select(r => r.Registers))} | {shared} | {string.Join(' ', occupancy)} |");
+        }
+
+        return table.ToString();
+    }
+
+    private static string KernelsFolder([CallerFilePath] string path = "")
+    {
+        string folder = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(path)!, "../../../kernels"));
+        Assert.SkipUnless(Directory.Exists(folder), "the sources of the repository are not beside the tests");
+        return folder;
+    }
+}
