@@ -1,0 +1,105 @@
+using System.Diagnostics;
+using Kernels.Backends.Gpu;
+using Kernels.Cli;
+using Xunit;
+
+namespace Kernels.Tests.Cli;
+
+/// <summary>Where NVRTC is looked for, on the real process: a library that is loaded once stays.</summary>
+public sealed class NvrtcSearchTests : IDisposable
+{
+    private const string Kernel = "extern \"C\" __global__ void f(float* x) { x[threadIdx.x] = 1; }";
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public async Task A_variable_that_leads_nowhere_is_an_error_not_a_hint()
+    {
+        (int code, string error) = await Compile(("KERNELS_NVRTC", _folder["nowhere"]));
+        Assert.Equal(ExitCode.Device, code);
+        Assert.Contains($"KERNELS_NVRTC is set to '{_folder["nowhere"]}'", error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task The_variable_names_the_library_or_its_folder(bool file)
+    {
+        string there = Prepared();
+        Directory.CreateDirectory(_folder["lib"]);
+        foreach (string library in Directory.GetFiles(there, "libnvrtc*.so*"))
+        {
+            File.CreateSymbolicLink(Path.Combine(_folder["lib"], Path.GetFileName(library)), library);
+        }
+
+        (int code, string error) = await Compile(("KERNELS_NVRTC", file ? Path.Combine(_folder["lib"], "libnvrtc.so.12") : _folder["lib"]));
+        Assert.True(code == ExitCode.Done, error);
+    }
+
+    [Theory]
+    [InlineData("lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib")]
+    [InlineData("lib/python3.12/site-packages/nvidia/cu13/lib")]
+    public async Task A_Python_installation_serves_a_machine_without_a_toolkit(string inside)
+    {
+        // Away from the checkout, whose own folder comes first: a copy of the program.
+        string there = Prepared(), program = _folder["program"];
+        Directory.CreateDirectory(program);
+        foreach (string part in Directory.GetFiles(AppContext.BaseDirectory).Where(f => Path.GetExtension(f) is ".dll" or ".json"))
+        {
+            File.Copy(part, Path.Combine(program, Path.GetFileName(part)));
+        }
+
+        string lib = Directory.CreateDirectory(Path.Combine(_folder["venv"], inside)).FullName;
+        foreach (string library in Directory.GetFiles(there, "libnvrtc*.so*"))
+        {
+            File.CreateSymbolicLink(Path.Combine(lib, Path.GetFileName(library)), library);
+        }
+
+        (int code, string error) = await Compile(program, ("KERNELS_NVRTC", ""), ("VIRTUAL_ENV", _folder["venv"]));
+        Assert.True(code == ExitCode.Done, error);
+    }
+
+    private static string Prepared()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "the prepared folder is Linux's");
+        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            string prepared = Path.Combine(folder.FullName, ".nvrtc");
+            if (Directory.Exists(prepared) && Directory.GetFiles(prepared, "libnvrtc.so.12", SearchOption.AllDirectories) is [string library, ..])
+            {
+                return Path.GetDirectoryName(library)!;
+            }
+        }
+
+        Assert.SkipUnless(KernelCompiler.IsAvailable(out string reason), reason);
+        Assert.Skip("NVRTC comes from another place than the prepared folder");
+        return "";
+    }
+
+    private Task<(int Code, string Error)> Compile(params (string Name, string Value)[] environment) => Compile(AppContext.BaseDirectory, environment);
+
+    private async Task<(int Code, string Error)> Compile(string program, params (string Name, string Value)[] environment)
+    {
+        string command = Path.Combine(program, "kernels.dll");
+        Assert.SkipUnless(File.Exists(command), "the command is not beside the tests: they were published as one file");
+        await File.WriteAllTextAsync(_folder["f.cu"], Kernel, TestContext.Current.CancellationToken);
+        ProcessStartInfo start = new("dotnet", [command, "compile", _folder["f.cu"], "--arch", "sm_90"])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = _folder.Path,
+        };
+        foreach ((string name, string value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
+        using Process process = Process.Start(start)!;
+        Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        string error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await output;
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        return (process.ExitCode, error);
+    }
+}
