@@ -5,7 +5,7 @@ using Xunit;
 
 namespace Kernels.Tests.Cli;
 
-/// <summary>Where NVRTC is looked for, on the real process: a library that is loaded once stays.</summary>
+/// <summary>Where NVRTC is looked for, and what goes without it, on the real process: a library that is loaded once stays.</summary>
 public sealed class NvrtcSearchTests : IDisposable
 {
     private const string Kernel = "extern \"C\" __global__ void f(float* x) { x[threadIdx.x] = 1; }";
@@ -42,14 +42,7 @@ public sealed class NvrtcSearchTests : IDisposable
     [InlineData("lib/python3.12/site-packages/nvidia/cu13/lib")]
     public async Task A_Python_installation_serves_a_machine_without_a_toolkit(string inside)
     {
-        // Away from the checkout, whose own folder comes first: a copy of the program.
-        string there = Prepared(), program = _folder["program"];
-        Directory.CreateDirectory(program);
-        foreach (string part in Directory.GetFiles(AppContext.BaseDirectory).Where(f => Path.GetExtension(f) is ".dll" or ".json"))
-        {
-            File.Copy(part, Path.Combine(program, Path.GetFileName(part)));
-        }
-
+        string there = Prepared(), program = CopyOfTheProgram();
         string lib = Directory.CreateDirectory(Path.Combine(_folder["venv"], inside)).FullName;
         foreach (string library in Directory.GetFiles(there, "libnvrtc*.so*"))
         {
@@ -58,6 +51,43 @@ public sealed class NvrtcSearchTests : IDisposable
 
         (int code, string error) = await Compile(program, ("KERNELS_NVRTC", ""), ("VIRTUAL_ENV", _folder["venv"]));
         Assert.True(code == ExitCode.Done, error);
+    }
+
+    [Fact]
+    public async Task A_job_compiled_ahead_of_time_needs_no_compiler()
+    {
+        Prepared();
+        string[] job = ["--num-samples", "1", "--batch-size", "1", "--classifier-scale", "0", "--steps", "2"];
+        (await CliRun.Of(["compile", "--arch", "compute_90", "--out", _folder["images"], .. job])).Expect(ExitCode.Done);
+        string program = CopyOfTheProgram();
+        string[] sample = ["sample", "--device", "emulator", "--check", "none", "--kernel-cache", _folder["images"], .. job, "--output"];
+        (string, string)[] nowhere = [("KERNELS_NVRTC", ""), ("VIRTUAL_ENV", ""), ("HOME", _folder.Path)];
+        (int code, string error) = await Run(program, [.. sample, _folder["with.png"]], nowhere);
+        Assert.True(code == ExitCode.Done, error);
+
+        (code, error) = await Run(program, [.. sample, _folder["without.png"], "--precision", "bf16"], nowhere);
+        Assert.SkipWhen(code == ExitCode.Done, "this machine has an NVRTC of its own");
+        Assert.Equal(ExitCode.Device, code);
+        Assert.Contains($"is not among the compiled kernels in {_folder["images"]}, and cannot be compiled: NVRTC was not found", error, StringComparison.Ordinal);
+    }
+
+    // Away from the checkout, whose own folder comes first.
+    private string CopyOfTheProgram()
+    {
+        string program = Directory.CreateDirectory(_folder["program"]).FullName;
+        foreach (string part in Directory.GetFiles(AppContext.BaseDirectory).Where(f => Path.GetExtension(f) is ".dll" or ".json"))
+        {
+            File.Copy(part, Path.Combine(program, Path.GetFileName(part)));
+        }
+
+        string weights = Path.Combine(AppContext.BaseDirectory, "weights");
+        Directory.CreateDirectory(Path.Combine(program, "weights"));
+        foreach (string file in Directory.GetFiles(weights))
+        {
+            File.Copy(file, Path.Combine(program, "weights", Path.GetFileName(file)));
+        }
+
+        return program;
     }
 
     private static string Prepared()
@@ -81,10 +111,15 @@ public sealed class NvrtcSearchTests : IDisposable
 
     private async Task<(int Code, string Error)> Compile(string program, params (string Name, string Value)[] environment)
     {
+        await File.WriteAllTextAsync(_folder["f.cu"], Kernel, TestContext.Current.CancellationToken);
+        return await Run(program, ["compile", _folder["f.cu"], "--arch", "sm_90"], environment);
+    }
+
+    private async Task<(int Code, string Error)> Run(string program, string[] arguments, params (string Name, string Value)[] environment)
+    {
         string command = Path.Combine(program, "kernels.dll");
         Assert.SkipUnless(File.Exists(command), "the command is not beside the tests: they were published as one file");
-        await File.WriteAllTextAsync(_folder["f.cu"], Kernel, TestContext.Current.CancellationToken);
-        ProcessStartInfo start = new("dotnet", [command, "compile", _folder["f.cu"], "--arch", "sm_90"])
+        ProcessStartInfo start = new("dotnet", [command, .. arguments])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
