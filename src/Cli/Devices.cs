@@ -13,6 +13,8 @@ namespace Kernels.Cli;
 /// <summary>The options that say where a plan runs and how it is fused.</summary>
 internal sealed class DeviceOptions
 {
+    private const string GroupNormStatistics = Backends.Gpu.GpuOptions.GroupNormStatistics;
+
     private readonly Option<string> _device = new("--device")
     {
         Description = "Where to compute: auto (a GPU if there is one, otherwise the CPU), cuda or cuda:N, emulator (the GPU's kernels on the CPU, checked), or cpu.",
@@ -57,7 +59,7 @@ internal sealed class DeviceOptions
 
     private readonly Option<string[]> _disableFusion = new("--disable-fusion")
     {
-        Description = $"Leave a rewrite of the graph out, or all: {string.Join(", ", Diffusion.Rewrites.All.Select(f => f.Name))}. Repeatable.",
+        Description = $"Leave a fusion out, or all: {string.Join(", ", Diffusion.Rewrites.All.Select(f => f.Name))}; on a GPU also {GroupNormStatistics}. Repeatable.",
         HelpName = "name",
     };
 
@@ -133,8 +135,8 @@ internal sealed class DeviceOptions
         return driver is EmulatorDriver emulator ? new MeasuredDevice(backend, "emulator", () => Counters(emulator.LastCounters!)) : new MeasuredDevice(backend, "cuda");
     }
 
-    /// <summary>Names of fusions to leave out.</summary>
-    public string[] DisabledFusions(ParseResult parsed) => parsed.GetValue(_disableFusion) ?? [];
+    /// <summary>Names of rewrites to leave out; those of a GPU's kernels are no rewrites and are in <see cref="GpuOptions"/>.</summary>
+    public string[] DisabledFusions(ParseResult parsed) => [.. (parsed.GetValue(_disableFusion) ?? []).Where(name => name != GroupNormStatistics)];
 
     /// <summary>Adds the option that switches fusions off, for commands that run nothing.</summary>
     public void AddFusionTo(Command command) => command.Add(_disableFusion);
@@ -169,6 +171,7 @@ internal sealed class DeviceOptions
             Overrides = classifier == diffusion ? [] : [(GuidedStep.ClassifierPrefix, classifier)],
             KernelsDirectory = parsed.GetValue(KernelsDir),
             CacheDirectory = parsed.GetValue(KernelCache),
+            DisabledFusions = (parsed.GetValue(_disableFusion) ?? []).Any(name => name is GroupNormStatistics or "all") ? [GroupNormStatistics] : [],
         };
 
         Precision? Parse(Option<string?> option) => parsed.GetValue(option) is string name ? Enum.Parse<Precision>(name, ignoreCase: true) : null;

@@ -113,4 +113,17 @@ public sealed class OtherCommandTests : IDisposable
         (await CliRun.Of("paint")).Expect(ExitCode.Usage);
         (await CliRun.Of("sample", "--colour", "red")).Expect(ExitCode.Usage);
     }
+
+    [Fact]
+    public async Task The_fusion_of_a_GPU_is_switched_off_by_name_or_with_all()
+    {
+        string[] job = ["compile", "--list", "--batch-size", "1", "--precision", "fp16"];
+        Assert.Contains("-DSTATISTICS=1", (await CliRun.Of(job)).Expect(ExitCode.Done).Output, StringComparison.Ordinal);
+        foreach (string name in new[] { "group_norm_statistics", "all" })
+        {
+            Assert.DoesNotContain("-DSTATISTICS=1", (await CliRun.Of([.. job, "--disable-fusion", name])).Expect(ExitCode.Done).Output, StringComparison.Ordinal);
+        }
+
+        (await CliRun.Of([.. job, "--disable-fusion", "group_norm"])).Expect(ExitCode.Usage);
+    }
 }

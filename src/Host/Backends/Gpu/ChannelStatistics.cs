@@ -18,7 +18,7 @@ internal readonly record struct TensorStatistics(int Groups, float Epsilon, ulon
 internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions options) : IDisposable
 {
     /// <summary>The fusion's name.</summary>
-    public const string Fusion = "group_norm_statistics";
+    public const string Fusion = GpuOptions.GroupNormStatistics;
 
     private readonly Dictionary<Tensor, TensorStatistics> _statistics = [];
 

@@ -6,7 +6,6 @@ namespace Kernels.Backends.Gpu;
 internal static class Elementwise
 {
     private const string File = "elementwise.cu";
-    private const int Threads = 256;
 
     /// <summary>Lowers an element-wise op.</summary>
     /// <param name="lowering">Where launches go.</param>
@@ -40,14 +39,14 @@ internal static class Elementwise
             case AddPositional:
                 lowering.Emit(
                     new KernelSpec(File, "add_positional", [.. Types(node), ("C", shape[2])]),
-                    Geometry(shape.Elements, 1),
+                    Packs.Geometry(shape.Elements),
                     Operands(lowering, node).Add(shape.Elements).Add(shape[1]));
                 break;
             case Fill op:
                 int width = Width(shape.Elements);
                 lowering.Emit(
                     new KernelSpec(File, "fill", ("Y", node.Output.DType), ("V", width)),
-                    Geometry(shape.Elements, width),
+                    Packs.Geometry(shape.Elements / width),
                     lowering.Arguments().Add(lowering.Address(node.Output)).Add(op.Value).Add(shape.Elements));
                 break;
             default:
@@ -65,7 +64,7 @@ internal static class Elementwise
             constants.AddRange([("C", c), ("ROWS_PER_B", rowsPerB), ("GRADIENT", gradient)]);
         }
 
-        lowering.Emit(new KernelSpec(File, entry, constants), Geometry(elements, width), Operands(lowering, node).Add(elements));
+        lowering.Emit(new KernelSpec(File, entry, constants), Packs.Geometry(elements / width), Operands(lowering, node).Add(elements));
     }
 
     private static LaunchArguments Operands(GpuLowering lowering, Node node)
@@ -92,7 +91,4 @@ internal static class Elementwise
 
     // Four elements are 16 bytes of binary32.
     private static int Width(int extent) => extent % 4 == 0 ? 4 : extent % 2 == 0 ? 2 : 1;
-
-    private static LaunchGeometry Geometry(int elements, int width) =>
-        LaunchGeometry.Linear((int)((((long)elements / width) + Threads - 1) / Threads), Threads);
 }

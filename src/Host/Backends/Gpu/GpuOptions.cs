@@ -6,6 +6,9 @@ public sealed record GpuOptions
     /// <summary>The environment variable that sets <see cref="DebugLevel"/> where the program does not.</summary>
     public const string DebugVariable = "KERNELS_DEBUG";
 
+    /// <summary>The fusion by which the kernel that writes a tensor leaves the statistics for the group-norm that reads it.</summary>
+    public const string GroupNormStatistics = "group_norm_statistics";
+
     /// <summary>Arithmetic and storage.</summary>
     public Precision Precision { get; init; } = Precision.Fp32;
 
@@ -18,7 +21,7 @@ public sealed record GpuOptions
     public bool Capture { get; init; } = true;
 
     /// <summary>
-    /// Fusions between launches of this backend that are left out, by name: <c>group_norm_statistics</c>, the statistics of a group-norm out of the epilogue of what it normalises.
+    /// Fusions between launches of this backend that are left out, by name: <see cref="GroupNormStatistics"/>.
     /// </summary>
     public IReadOnlyCollection<string> DisabledFusions { get; init; } = [];
 

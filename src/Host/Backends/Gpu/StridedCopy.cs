@@ -6,7 +6,6 @@ namespace Kernels.Backends.Gpu;
 internal static class StridedCopy
 {
     private const string File = "copy.cu";
-    private const int Threads = 256;
 
     /// <summary>Lowers a concatenation, slice or padding.</summary>
     /// <param name="lowering">Where launches go.</param>
@@ -33,7 +32,7 @@ internal static class StridedCopy
                 int width = Width(before, run, after);
                 lowering.Emit(
                     new KernelSpec(File, "pad", ("X", TypeOf(x)), ("Y", TypeOf(y)), ("V", width)),
-                    Geometry((long)rows * (before + run + after), width),
+                    Packs.Geometry((long)rows * (before + run + after) / width),
                     lowering.Arguments().Add(lowering.Address(x)).Add(lowering.Address(y)).Add(rows).Add(before).Add(run).Add(after));
                 break;
             }
@@ -53,7 +52,7 @@ internal static class StridedCopy
             int width = Width(first, second);
             lowering.Emit(
                 new KernelSpec(File, "concatenate", ("X", TypeOf(a)), ("X2", TypeOf(b)), ("Y", TypeOf(y)), ("V", width)),
-                Geometry((long)rows * (first + second), width),
+                Packs.Geometry((long)rows * (first + second) / width),
                 lowering.Arguments().Add(lowering.Address(a)).Add(lowering.Address(b)).Add(lowering.Address(y)).Add(rows).Add(first).Add(second));
             return;
         }
@@ -77,7 +76,7 @@ internal static class StridedCopy
         int width = Width(run, from.Start, from.Stride, to.Start, to.Stride);
         lowering.Emit(
             new KernelSpec(File, "strided_copy", ("X", TypeOf(from.Tensor)), ("Y", TypeOf(to.Tensor)), ("V", width)),
-            Geometry((long)rows * run, width),
+            Packs.Geometry((long)rows * run / width),
             lowering.Arguments().Add(At(lowering, from)).Add(At(lowering, to)).Add(rows).Add(run).Add(from.Stride).Add(to.Stride));
     }
 
@@ -110,6 +109,4 @@ internal static class StridedCopy
 
         return all % 4 == 0 ? 4 : all % 2 == 0 ? 2 : 1;
     }
-
-    private static LaunchGeometry Geometry(long elements, int width) => LaunchGeometry.Linear((int)(((elements / width) + Threads - 1) / Threads), Threads);
 }
