@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using Kernels.Backends.Gpu;
-using Kernels.Diffusion;
+using Kernels.Sampling;
 using Spectre.Console;
 
 namespace Kernels.Cli.Commands;
@@ -89,9 +89,8 @@ internal static class CompileCommand
 
     private static KernelSpec[] KernelsOf(ParseResult parsed, SampleOptions sampling, ModelOptions models, DeviceOptions device)
     {
-        using SamplerSetup setup = SamplerSetup.Load(parsed, sampling, models);
         using DryRunBackend backend = new(device.GpuOptions(parsed, models.Precisions(parsed)));
-        using DiffusionSampler sampler = setup.Create(backend, device.DisabledFusions(parsed));
+        using Sampler sampler = Sampler.Load(SamplerSetup.Parse(parsed, sampling, models, device).Options, backend);
         sampler.Prepare(parsed.GetValue(sampling.BatchSize));
         return [.. backend.Calls.Select(c => c.Kernel).DistinctBy(k => (k.File, k.Options))];
     }
