@@ -77,8 +77,23 @@ public sealed record SampleBatch
     /// </summary>
     public bool KeepSteps { get; init; }
 
+    /// <summary>Draws the noise of every step, in order, in place of the seed; asked at every step, whether the step uses it or not. Excludes <see cref="StepNoise"/>.</summary>
+    public NoiseSource? NoiseSource { get; init; }
+
+    /// <summary>Which image's noise each image has, in place of consecutive ones from <see cref="FirstImage"/> on; null for those.</summary>
+    public IReadOnlyList<long>? NoiseImages { get; init; }
+
+    /// <summary>Steps of the table that are left out at the beginning: <see cref="Initial"/> is x at the level of this one.</summary>
+    public int FirstStep { get; init; }
+
     /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
     public float[]? LowRes { get; init; }
+
+    /// <summary>For inpainting, the images x_0 as <c>[N, H, W, C]</c>; what is not known of them may be anything finite.</summary>
+    public float[]? Known { get; init; }
+
+    /// <summary>For inpainting, what is known of them, <c>[N, H, W]</c>: 1 is kept, 0 is made, between them it is mixed.</summary>
+    public float[]? Mask { get; init; }
 }
 
 /// <summary>Samples batches of images with a diffusion model, a classifier if the settings ask for one, and a backend.</summary>
@@ -91,6 +106,7 @@ public sealed class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
+    private readonly float[]? _levels;
     private readonly Dictionary<(int Batch, bool SuppliedNoise), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
@@ -102,6 +118,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <param name="size">Height and width of the images; null for the size that the diffusion model was trained on.</param>
     /// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
     /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
+    /// <param name="inpainting">The order of steps where part of every image is known; null for plain sampling.</param>
     /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
     public DiffusionSampler(
         Backend backend,
@@ -111,7 +128,8 @@ public sealed class DiffusionSampler : IDisposable
         SamplerSettings settings,
         (int Height, int Width)? size = null,
         IReadOnlyCollection<string>? disabledFusions = null,
-        (int Height, int Width)? lowRes = null)
+        (int Height, int Width)? lowRes = null,
+        InpaintingSchedule? inpainting = null)
     {
         ArgumentNullException.ThrowIfNull(diffusion);
         ArgumentNullException.ThrowIfNull(settings);
@@ -123,6 +141,13 @@ public sealed class DiffusionSampler : IDisposable
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
         Table = new StepTable(new GaussianDiffusion(process), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale);
+        if (inpainting is not null)
+        {
+            int[] order = inpainting.Order(Table.Count);
+            _levels = InpaintingSchedule.Levels(Table.Diffusion, order);
+            Table = Table.InOrder(order);
+        }
+
         List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
         if (_classifier is not null)
         {
@@ -177,11 +202,15 @@ public sealed class DiffusionSampler : IDisposable
         Expect(batch.Initial, (long)n * ImageElements, "the initial images");
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
-        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null);
+        ExpectKnown(batch);
+        Require((uint)batch.FirstStep < (uint)Table.Count, $"step {batch.FirstStep} is not one of the {Table.Count} steps");
+        Require(batch.NoiseImages is null || batch.NoiseImages.Count == n, $"the noise of {batch.NoiseImages?.Count} images was named for {n}");
+        Require(batch.StepNoise is null || batch.NoiseSource is null, "noise is given twice: as values and as a source");
+        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null || batch.NoiseSource is not null);
         Executor executor = steps.Step;
-        int elements = n * ImageElements;
+        int elements = n * ImageElements, first = batch.FirstStep, count = Table.Count - first;
         steps.WriteTable(Table);
-        executor.Write("step", [0]);
+        executor.Write("step", [first]);
         executor.Write("x", batch.Initial ?? InitialNoise(batch));
         WriteLabels(steps, batch);
         if (batch.LowRes is not null)
@@ -189,30 +218,39 @@ public sealed class DiffusionSampler : IDisposable
             executor.Write("low_res", batch.LowRes);
         }
 
+        if (_levels is not null)
+        {
+            executor.Write("levels", _levels);
+            executor.Write("known", batch.Known);
+            executor.Write("mask", batch.Mask);
+        }
+
         bool takesNoise = steps.Takes("noise");
+        float[]? drawn = batch.NoiseSource is null ? null : new float[elements];
         if (steps.Takes("seed"))
         {
             executor.Write("seed", Words(batch.Seed));
-            executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
+            executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words(NoiseImage(batch, i)))]);
         }
 
-        for (int step = 0; step < Table.Count; step++)
+        for (int step = 0; step < count; step++)
         {
+            batch.NoiseSource?.Invoke(first + step, drawn);
             if (takesNoise)
             {
-                executor.Write("noise", batch.StepNoise.AsSpan(step * elements, elements));
+                executor.Write("noise", drawn ?? batch.StepNoise.AsSpan((first + step) * elements, elements));
             }
 
-            steps.Run(step, cancellationToken);
+            steps.Run(first + step, cancellationToken);
             if (onStep is not null && !batch.KeepSteps)
             {
-                onStep(new StepResult(step, Table.Count, executor));
+                onStep(new StepResult(step, count, executor));
             }
             else if (onStep is not null)
             {
                 if (step > 0)
                 {
-                    onStep(new StepResult(step - 1, Table.Count, executor, steps.Snapshots));
+                    onStep(new StepResult(step - 1, count, executor, steps.Snapshots));
                 }
 
                 steps.Snapshots.Take();
@@ -221,7 +259,7 @@ public sealed class DiffusionSampler : IDisposable
 
         if (onStep is not null && batch.KeepSteps)
         {
-            onStep(new StepResult(Table.Count - 1, Table.Count, executor, steps.Snapshots));
+            onStep(new StepResult(count - 1, count, executor, steps.Snapshots));
         }
 
         return executor.Read("x_next");
@@ -239,6 +277,16 @@ public sealed class DiffusionSampler : IDisposable
     }
 
     private static int[] Words(ulong value) => [(int)(uint)value, (int)(uint)(value >> 32)];
+
+    private static ulong NoiseImage(SampleBatch batch, int i) => (ulong)(batch.NoiseImages?[i] ?? batch.FirstImage + i);
+
+    private static void Require(bool condition, string message)
+    {
+        if (!condition)
+        {
+            throw new ConfigurationException(message);
+        }
+    }
 
     private static void Expect(float[]? values, long elements, string what)
     {
@@ -260,8 +308,20 @@ public sealed class DiffusionSampler : IDisposable
         }
     }
 
+    private void ExpectKnown(SampleBatch batch)
+    {
+        Require(_levels is not null || (batch.Known is null && batch.Mask is null), "this sampler was not made for inpainting");
+        if (_levels is not null)
+        {
+            Expect(batch.Known ?? [], (long)batch.Count * ImageElements, "the known images");
+            Expect(batch.Mask ?? [], (long)batch.Count * Height * Width, "the mask");
+            Require(batch.Mask!.All(m => m is >= 0 and <= 1), "the mask must lie between 0 and 1");
+            Require(batch.Known!.All(float.IsFinite), "the known images must be finite, also where they are masked out");
+        }
+    }
+
     private Graph BuildGraph(int batch, bool suppliedNoise) =>
-        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes);
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes, _levels is not null);
 
     private StepGraphs RewriteGraph(int batch, bool suppliedNoise) => Rewrites.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions, TableBytes);
 
@@ -280,7 +340,7 @@ public sealed class DiffusionSampler : IDisposable
         float[] x = new float[batch.Count * ImageElements];
         for (int i = 0; i < batch.Count; i++)
         {
-            RandomStreams.Normals(batch.Seed, (ulong)(batch.FirstImage + i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
+            RandomStreams.Normals(batch.Seed, NoiseImage(batch, i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
         }
 
         return x;
