@@ -89,6 +89,34 @@ public sealed class ImageSet
         return Channels == channels ? this : throw new InvalidFileException(Names[0], "", Remedy(channels));
     }
 
+    /// <summary>The same images in one channel: those whose colours are all greys, and whose opacity, if they have one, is full.</summary>
+    /// <exception cref="InvalidFileException">An image has colours or is transparent somewhere; the message names it.</exception>
+    public ImageSet ToGrey()
+    {
+        if (Channels == 1)
+        {
+            return this;
+        }
+
+        byte[][] grey = new byte[Count][];
+        for (int i = 0; i < Count; i++)
+        {
+            grey[i] = new byte[Height * Width];
+            for (int p = 0; p < grey[i].Length; p++)
+            {
+                ReadOnlySpan<byte> pixel = _images[i].AsSpan(p * Channels, Channels);
+                if (pixel[1] != pixel[0] || pixel[2] != pixel[0] || (Channels == 4 && pixel[3] != byte.MaxValue))
+                {
+                    throw new InvalidFileException(Names[i], "", $"pixel ({p % Width}, {p / Width}) of the mask is coloured or transparent; save the mask as grey");
+                }
+
+                grey[i][p] = pixel[0];
+            }
+        }
+
+        return new ImageSet(Path, Height, Width, 1, grey, Names, Labels);
+    }
+
     /// <summary>The samples of an image; those of a set that is used up begin again.</summary>
     /// <param name="index">Which.</param>
     public ReadOnlySpan<byte> this[long index] => _images[(int)(index % _images.Length)];

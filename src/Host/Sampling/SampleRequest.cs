@@ -27,6 +27,9 @@ public sealed record SampleRequest
     /// <summary>Images to begin with; null for pure noise.</summary>
     public InitialImages? Init { get; init; }
 
+    /// <summary>Noise to begin with, x_T of all images as <c>[Count, H, W, C]</c>, such as what <see cref="DdimInversion"/> makes; null draws it from the seed.</summary>
+    public float[]? Latents { get; init; }
+
     /// <summary>
     /// The seed at the other end: image i begins with the point i / (Count - 1) of the way from x_T of image 0 of <see cref="Seed"/> to x_T of image 0 of this one (<see cref="Slerp"/>). All images
     /// share the label and the noise of the steps of image 0 of <see cref="Seed"/>. Null for images of their own.

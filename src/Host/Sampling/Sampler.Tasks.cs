@@ -24,6 +24,10 @@ public sealed partial class Sampler
         ArgumentNullException.ThrowIfNull(request);
         Require(request.Init is null || request.Known is null, "images to begin with and known regions exclude each other; inpaint, or start from an image");
         Require(request.InterpolateTo is null || (request.Init is null && request.Known is null), "interpolation is between two noises; it takes no images");
+        Require(request.Latents is null || (request.Init is null && request.InterpolateTo is null), "latents to begin with, images to begin with and interpolation exclude each other");
+        Require(
+            request.Latents is null || request.Latents.Length == (long)request.Count * _steps.ImageElements,
+            $"{request.Latents?.Length} values are not the latents of {request.Count} images [{Height}, {Width}, {Channels}]");
         Require(request.InterpolateTo is null || request.Count > 1, "interpolation needs two images at least: its ends");
         Require((request.Known is null) == (Options.Inpainting is null), "a sampler made for inpainting needs known images and masks, and one that was not takes none");
         Require((request.LowRes is null) == (Options.LowRes is null), request.LowRes is null ? "a super-resolution model needs low-resolution images" : "only a super-resolution model takes low-resolution images");
@@ -61,6 +65,7 @@ public sealed partial class Sampler
             LowRes = request.LowRes?.Read(first, count),
             Known = request.Known?.Images.Read(first, count),
             Mask = request.Known?.ReadMasks(first, count),
+            Initial = request.Latents?.AsSpan(checked((int)(first * _steps.ImageElements)), count * _steps.ImageElements).ToArray(),
         };
         if (request.InterpolateTo is ulong other)
         {
