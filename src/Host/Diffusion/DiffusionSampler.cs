@@ -122,7 +122,7 @@ public sealed class DiffusionSampler : IDisposable
         _lowRes = lowRes;
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
-        Table = new StepTable(new GaussianDiffusion(process), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale);
+        Table = StepTable.Create(process, settings);
         List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
         if (_classifier is not null)
         {

@@ -111,7 +111,8 @@ public sealed class SamplerTests
         run.Launch(
             narrow,
             LaunchGeometry.Linear(1, 96),
-            new LaunchArguments().Add(at[0]).Add(at[1]).Add(at[2]).Add(at[3]).Add(Steps).Add(at[4]).Add(0UL).Add(at[5]).Add(next).Add(predXstart).Add(0UL).Add(0UL).Add(shape.Elements).Bytes);
+            new LaunchArguments().Add(at[0]).Add(at[1]).Add(at[2]).Add(at[3]).Add(Steps).Add(at[4]).Add(0UL).Add(at[5]).Add(0UL).Add(next).Add(predXstart).Add(0UL).Add(0UL).Add(0UL)
+                .Add(shape.Elements).Bytes);
         AssertBits(run.Get(next, shape.Elements), wide.Outputs[0]);
         AssertBits(run.Get(predXstart, shape.Elements), wide.Outputs[1]);
     }
