@@ -2,8 +2,8 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using Kernels.Diffusion;
-using Kernels.Models;
 using Kernels.Runtime;
+using Kernels.Sampling;
 using Spectre.Console;
 
 namespace Kernels.Cli.Commands;
@@ -33,47 +33,52 @@ internal static class SampleCommand
     private static int Run(
         CliConsole console, ParseResult parsed, SampleOptions options, ModelOptions models, DeviceOptions device, CancellationToken cancellationToken)
     {
-        using SamplerSetup setup = SamplerSetup.Load(parsed, options, models);
+        SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
         using Backend backend = device.Open(parsed, models.Precisions(parsed));
-        using DiffusionSampler sampler = setup.Create(backend, device.DisabledFusions(parsed));
-        Job job = Job.Create(parsed, options, setup);
-        return Sample(console, job, sampler, backend, setup.Diffusion.Model.Config.InChannels, cancellationToken);
+        using Sampler sampler = Sampler.Load(setup.Options, backend);
+        SampleRequest request = Request(parsed, options, sampler, setup.IsDemo);
+        string path = parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png");
+        SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, request.Classes.Count is > 1 and <= 32 ? request.Classes.Count : 0);
+        SampleOutput output = SampleOutput.Create(path, format);
+        StepPictures? pictures = parsed.GetValue(options.Intermediates) is string folder ? new StepPictures(folder, format) : null;
+        return Sample(console, sampler, request, output, pictures, cancellationToken);
     }
 
-    private static int Sample(CliConsole console, Job job, DiffusionSampler sampler, Backend backend, int channels, CancellationToken cancellationToken)
+    private static int Sample(
+        CliConsole console, Sampler sampler, SampleRequest request, SampleOutput output, StepPictures? pictures, CancellationToken cancellationToken)
     {
-        SampleFormat format = new(job.Count, sampler.Height, sampler.Width, channels, job.Columns);
-        SampleOutput output = SampleOutput.Create(job.Output, format);
-        StepPictures? pictures = job.Intermediates is null ? null : new StepPictures(job.Intermediates, format);
         console.Tell(
-            $"{job.Count} images of {sampler.Height}x{sampler.Width}, {sampler.Table.Count} {(sampler.Settings.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {job.Seed}, on {backend.Name}");
+            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.Table.Count} {(sampler.Table.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {request.Seed}, on {sampler.Backend.Name}");
         long start = Stopwatch.GetTimestamp();
         int done = 0;
         bool interrupted = false;
-        SampleProgress.Run(console.Progress, job.Count, sampler.Table.Count, progress =>
+        SampleProgress.Run(console.Progress, request.Count, sampler.Table.Count, progress =>
         {
-            for (; done < job.Count; done += job.BatchSize)
+            while (done < request.Count)
             {
-                int count = Math.Min(job.BatchSize, job.Count - done);
-                int[] labels = job.LabelsOf(done, count);
-                SampleBatch batch = new() { Count = count, Labels = labels, Seed = job.Seed, FirstImage = done, KeepSteps = pictures is not null };
+                int first = done, count = Math.Min(request.BatchSize, request.Count - done);
                 try
                 {
-                    float[] images = sampler.Sample(
-                        batch,
+                    SampledImages sampled = sampler.Sample(
+                        request,
+                        first,
+                        count,
                         result =>
                         {
                             progress(count);
-                            pictures?.Save(done, count, result);
+                            pictures?.Save(first, count, result);
                         },
+                        keepSteps: pictures is not null,
                         cancellationToken);
-                    output.Add(Imaging.Images.ToBytes(images), labels);
+                    output.Add(Imaging.Images.ToBytes(sampled.Images), sampled.Labels);
                 }
                 catch (OperationCanceledException)
                 {
                     interrupted = true;
                     return;
                 }
+
+                done += count;
             }
         });
         output.Finish();
@@ -84,55 +89,27 @@ internal static class SampleCommand
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        console.Tell($"{job.Count} images in {seconds:0.0} s:");
+        console.Tell($"{request.Count} images in {seconds:0.0} s:");
         console.Output.WriteLine(output.Path);
         return ExitCode.Done;
     }
 
-    /// <summary>What is to be sampled.</summary>
-    private sealed record Job(int Count, int BatchSize, ulong Seed, int[] Classes, int RandomClasses, int Columns, string Output, string? Intermediates)
+    private static SampleRequest Request(ParseResult parsed, SampleOptions options, Sampler sampler, bool demo)
     {
-        public static Job Create(ParseResult parsed, SampleOptions options, SamplerSetup setup)
+        int classes = sampler.ClassCount;
+        string[] lists = parsed.GetValue(options.Class) ?? [];
+        if (lists.Length > 0 && classes == 0)
         {
-            (LoadedModel diffusion, LoadedModel? classifier, SamplerSettings settings, bool demo) = (setup.Diffusion, setup.Classifier, setup.Settings, setup.IsDemo);
-            int classes = ClassCount(diffusion.Model.Config, classifier?.Model.Config, settings);
-            string[] lists = parsed.GetValue(options.Class) ?? [];
-            if (lists.Length > 0 && classes == 0)
-            {
-                throw new ConfigurationException("--class needs a class-conditional diffusion model or a classifier with a scale other than 0");
-            }
-
-            int[] listed = lists.Length > 0 ? ClassList.Parse(lists, classes, diffusion.ClassNames ?? classifier?.ClassNames)
-                : demo ? [.. Enumerable.Range(0, classes)]
-                : [];
-            int count = parsed.GetValue(options.NumSamples) ?? (demo && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
-            int batch = parsed.GetValue(options.BatchSize);
-            if (count < 1 || batch < 1)
-            {
-                throw new ConfigurationException($"--num-samples is {count} and --batch-size is {batch}; both must be positive");
-            }
-
-            return new Job(
-                count,
-                Math.Min(batch, count),
-                parsed.GetValue(options.Seed),
-                listed,
-                classes,
-                listed.Length is > 1 and <= 32 ? listed.Length : 0,
-                parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png"),
-                parsed.GetValue(options.Intermediates));
+            throw new ConfigurationException("--class needs a class-conditional diffusion model or a classifier with a scale other than 0");
         }
 
-        public int[] LabelsOf(int first, int count) =>
-            RandomClasses == 0
-                ? []
-                : [.. Enumerable.Range(first, count).Select(i => Classes.Length > 0 ? Classes[i % Classes.Length] : RandomStreams.Label(Seed, (ulong)i, RandomClasses))];
-
-        // The label that means "no class" is not one that somebody wants a picture of.
-        private static int ClassCount(ModelConfig diffusion, ModelConfig? classifier, SamplerSettings settings)
-        {
-            int? conditional = settings.Unconditional ? null : diffusion.NumClasses - (settings.NullLabel == diffusion.NumClasses - 1 ? 1 : 0);
-            return Math.Min(conditional ?? int.MaxValue, classifier?.OutChannels ?? int.MaxValue) is var classes and < int.MaxValue ? classes : 0;
-        }
+        int[] listed = lists.Length > 0 ? ClassList.Parse(lists, classes, sampler.ClassNames)
+            : demo ? [.. Enumerable.Range(0, classes)]
+            : [];
+        int count = parsed.GetValue(options.NumSamples) ?? (demo && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
+        int batch = parsed.GetValue(options.BatchSize);
+        return count > 0 && batch > 0
+            ? new SampleRequest { Count = count, BatchSize = Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }
+            : throw new ConfigurationException($"--num-samples is {count} and --batch-size is {batch}; both must be positive");
     }
 }

@@ -80,6 +80,7 @@ public sealed class GuidedWorkload : IDisposable
     /// <returns>Milliseconds.</returns>
     public double Time(CancellationToken cancellationToken = default)
     {
+        using NvtxRange range = Nvtx.Push("guided step");
         Prepare(cancellationToken);
         MeasuredDevice.EvictCache(Executor);
         return _executor.Step.Time(cancellationToken);
@@ -90,6 +91,7 @@ public sealed class GuidedWorkload : IDisposable
     /// <param name="cancellationToken">Ends the work.</param>
     public void Profile(Span<double> milliseconds, CancellationToken cancellationToken = default)
     {
+        using NvtxRange range = Nvtx.Push("guided step, launch by launch");
         Prepare(cancellationToken);
         _executor.Step.Profile(milliseconds, cancellationToken);
     }

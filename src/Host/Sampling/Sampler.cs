@@ -1,0 +1,148 @@
+using Kernels.Diffusion;
+using Kernels.Models;
+using Kernels.Runtime;
+
+namespace Kernels.Sampling;
+
+/// <summary>Samples images: the models of <see cref="SamplerOptions"/> on a device.</summary>
+/// <remarks>Not for several threads at once.</remarks>
+public sealed class Sampler : IDisposable
+{
+    private readonly LoadedModel _diffusion;
+    private readonly LoadedModel? _classifier;
+    private readonly DiffusionSampler _steps;
+
+    private Sampler(SamplerOptions options, LoadedModel diffusion, LoadedModel? classifier, Backend backend)
+    {
+        DiffusionConfig process = diffusion.Process ?? throw new ConfigurationException($"{diffusion.Checkpoint.File} holds a classifier; it cannot predict noise");
+        SamplerSettings settings = options.Settings with { NullLabel = options.Settings.NullLabel ?? diffusion.NullLabel };
+        Options = options with { Settings = settings };
+        Backend = backend;
+        _diffusion = diffusion;
+        _classifier = classifier;
+        _steps = new DiffusionSampler(backend, diffusion.Model, process, classifier?.Model, settings, disabledFusions: [.. options.DisabledFusions], lowRes: options.LowRes);
+    }
+
+    /// <summary>What it was made of; the null label is the one in use.</summary>
+    public SamplerOptions Options { get; }
+
+    /// <summary>Where it computes.</summary>
+    public Backend Backend { get; }
+
+    /// <summary>The diffusion model.</summary>
+    public LoadedModel Diffusion => _diffusion;
+
+    /// <summary>The classifier that steers, if one does.</summary>
+    public LoadedModel? Classifier => _classifier;
+
+    /// <summary>Height of the images.</summary>
+    public int Height => _steps.Height;
+
+    /// <summary>Width of the images.</summary>
+    public int Width => _steps.Width;
+
+    /// <summary>Channels of the images.</summary>
+    public int Channels => _diffusion.Model.Config.InChannels;
+
+    /// <summary>The steps.</summary>
+    public StepTable Table => _steps.Table;
+
+    /// <summary>The names of the classes, if a checkpoint tells them.</summary>
+    public IReadOnlyList<string>? ClassNames => _diffusion.ClassNames ?? _classifier?.ClassNames;
+
+    /// <summary>Number of classes that can be asked for; 0 if nothing reads labels. The label that means "no class" is not one that somebody wants a picture of.</summary>
+    public int ClassCount
+    {
+        get
+        {
+            SamplerSettings settings = Options.Settings;
+            int? labels = _diffusion.Model.Config.NumClasses;
+            int? conditional = settings.Unconditional ? null : labels - (settings.NullLabel == labels - 1 ? 1 : 0);
+            return Math.Min(conditional ?? int.MaxValue, _classifier?.Model.Config.OutChannels ?? int.MaxValue) is var classes and < int.MaxValue ? classes : 0;
+        }
+    }
+
+    /// <summary>Opens the checkpoints.</summary>
+    /// <param name="options">What to sample with.</param>
+    /// <param name="backend">Where to compute; it stays the caller's.</param>
+    /// <exception cref="InvalidFileException">A checkpoint cannot be used.</exception>
+    /// <exception cref="ConfigurationException">Settings contradict each other or the models, or are missing.</exception>
+    public static Sampler Load(SamplerOptions options, Backend backend)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(backend);
+        LoadedModel? diffusion = null, classifier = null;
+        try
+        {
+            diffusion = ModelLoader.Load(options.Diffusion.Path, options.Diffusion.Overrides, options.Diffusion.Key);
+            if (options.Classifier is ModelSource source && options.Settings.ClassifierScale != 0)
+            {
+                classifier = ModelLoader.Load(source.Path, source.Overrides, source.Key, ModelKind.Encoder);
+                CheckSize(diffusion, classifier);
+            }
+
+            return new Sampler(options, diffusion, classifier, backend);
+        }
+        catch
+        {
+            classifier?.Dispose();
+            diffusion?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
+    /// <param name="batch">Number of images.</param>
+    /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
+    public void Prepare(int batch) => _steps.Prepare(batch);
+
+    /// <summary>Labels of some images of a request; none if nothing reads labels.</summary>
+    /// <param name="request">The job.</param>
+    /// <param name="first">Index of the first image.</param>
+    /// <param name="count">Number of images.</param>
+    public int[] LabelsOf(SampleRequest request, long first, int count)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        int classes = ClassCount;
+        return classes == 0 ? [] : [.. Enumerable.Range(0, count).Select(i => request.LabelOf(first + i, classes))];
+    }
+
+    /// <summary>Samples some images of a request as one batch.</summary>
+    /// <param name="request">The job.</param>
+    /// <param name="first">Index of the first image.</param>
+    /// <param name="count">Number of images.</param>
+    /// <param name="onStep">Called after every step.</param>
+    /// <param name="keepSteps">Whether <paramref name="onStep"/> looks at every step (<see cref="SampleBatch.KeepSteps"/>).</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    /// <exception cref="ConfigurationException">A label is out of range.</exception>
+    /// <exception cref="DeviceException">The device lacks memory or failed.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public SampledImages Sample(
+        SampleRequest request, long first, int count, StepCallback? onStep = null, bool keepSteps = false, CancellationToken cancellationToken = default)
+    {
+        int[] labels = LabelsOf(request, first, count);
+        SampleBatch batch = new() { Count = count, Labels = labels, Seed = request.Seed, FirstImage = first, KeepSteps = keepSteps };
+        return new SampledImages(first, labels, _steps.Sample(batch, onStep, cancellationToken));
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _steps.Dispose();
+        _classifier?.Dispose();
+        _diffusion.Dispose();
+    }
+
+    // What a classifier without attention pooling was trained on is not in its weights, and then any size that it can halve will do.
+    private static void CheckSize(LoadedModel diffusion, LoadedModel classifier)
+    {
+        int size = diffusion.Model.Config.ImageSize;
+        int other = classifier.Model.Config.ImageSize;
+        if (other != size && classifier.Provenance.Any(v => v.Name == "image_size" && v.Source != "default"))
+        {
+            throw new ConfigurationException($"the classifier is for images of {other}x{other}, the diffusion model makes {size}x{size}");
+        }
+
+        classifier.Model.Config.ValidateSize(size, size);
+    }
+}
