@@ -233,6 +233,8 @@ public sealed class InpaintingTests(CpuFixture cpu) : IClassFixture<CpuFixture>
         Refused("the mask must lie between 0 and 1", () => inpaints.Sample(batch with { Mask = [.. batch.Mask!.Select(_ => 1.5f)] }));
         Refused("the mask must lie between 0 and 1", () => inpaints.Sample(batch with { Mask = [.. batch.Mask!.Select(_ => float.NaN)] }));
         Refused("must be finite", () => inpaints.Sample(batch with { Known = [.. known.Select(_ => float.NaN)] }));
+        Refused("inpainting needs a sampler that keeps nothing of earlier steps; heun does", () => new DiffusionSampler(
+            cpu.Backend, s_unet, s_process, null, new SamplerSettings { Sampler = SamplerKind.Heun }, inpainting: new InpaintingSchedule()).Dispose());
         Refused("jumps of 6 steps are as long as the process", () => Sampler(new InpaintingSchedule(6, 2)).Dispose());
         Refused("both must be 1 or more", () => Sampler(new InpaintingSchedule(0, 2)).Dispose());
         Refused("both must be 1 or more", () => Sampler(new InpaintingSchedule(1, 0)).Dispose());

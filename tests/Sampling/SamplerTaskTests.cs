@@ -164,6 +164,8 @@ public sealed class SamplerTaskTests(CpuFixture cpu) : IClassFixture<CpuFixture>
         Refused<ConfigurationException>("5 values are not the latents of 1 images", request with { Latents = new float[5] });
         Refused<ConfigurationException>("a sampler made for inpainting needs", request with { Known = new KnownImages(Set(1), Set(1)) });
         Refused<ConfigurationException>("only a super-resolution model", request with { LowRes = small });
+        using Sampler multistep = Load("3", new SamplerSettings { Sampler = SamplerKind.Plms });
+        Assert.Contains("plms does, take ddpm", Assert.Throws<ConfigurationException>(() => multistep.Check(request with { Init = new InitialImages(Set(1), 0.5) })).Message, StringComparison.Ordinal);
         Refused<InvalidFileException>("the image has 16x16 pixels (height x width), 32x32 are needed; scale or crop it", request with { Init = new InitialImages(small, 0.5) });
 
         void Refused<T>(string message, SampleRequest wrong)

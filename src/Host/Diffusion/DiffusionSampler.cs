@@ -4,100 +4,11 @@ using Kernels.Runtime;
 
 namespace Kernels.Diffusion;
 
-/// <summary>What is known after a step; valid during the call that receives it.</summary>
-/// <param name="step">Steps executed before this one.</param>
-/// <param name="steps">Steps in all.</param>
-/// <param name="executor">Where the results lie.</param>
-/// <param name="snapshots">Copies of x and of the prediction that were taken after the step; null if the results still lie where they were made.</param>
-public readonly ref struct StepResult(int step, int steps, Executor executor, StepSnapshots? snapshots = null)
-{
-    /// <summary>Steps executed before this one.</summary>
-    public int Step { get; } = step;
-
-    /// <summary>Steps in all.</summary>
-    public int Steps { get; } = steps;
-
-    /// <summary>Copies x after this step.</summary>
-    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadX(Span<float> destination)
-    {
-        if (snapshots is null)
-        {
-            executor.Read("x_next", destination);
-        }
-        else
-        {
-            snapshots.X.Read(destination);
-        }
-    }
-
-    /// <summary>Copies the prediction of x_0.</summary>
-    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadPredXstart(Span<float> destination)
-    {
-        if (snapshots is null)
-        {
-            executor.Read("pred_xstart", destination);
-        }
-        else
-        {
-            snapshots.PredXstart.Read(destination);
-        }
-    }
-}
-
-/// <summary>Receives the result of a step.</summary>
-/// <param name="result">The result; not to be kept.</param>
-public delegate void StepCallback(StepResult result);
-
-/// <summary>The images of one batch: labels, and where x_T and the noise come from.</summary>
-public sealed record SampleBatch
-{
-    /// <summary>Label per image, for the classifier and a class-conditional UNet. Empty if neither is there.</summary>
-    public IReadOnlyList<int> Labels { get; init; } = [];
-
-    /// <summary>Seed of the noise, used where none is supplied.</summary>
-    public ulong Seed { get; init; }
-
-    /// <summary>Index of the first image of the batch in the job: noise depends on it, not on the batch.</summary>
-    public long FirstImage { get; init; }
-
-    /// <summary>Number of images.</summary>
-    public required int Count { get; init; }
-
-    /// <summary>x_T (or x_0 for an inversion) as <c>[N, H, W, C]</c>; null draws it from the seed.</summary>
-    public float[]? Initial { get; init; }
-
-    /// <summary>Noise of every step as <c>[S, N, H, W, C]</c>; null draws it from the seed.</summary>
-    public float[]? StepNoise { get; init; }
-
-    /// <summary>
-    /// Whether the callback is called one step late, with copies of the step's results, while the device is at work on the next: for callbacks that look at every step. Without it the
-    /// callback runs between two steps.
-    /// </summary>
-    public bool KeepSteps { get; init; }
-
-    /// <summary>Draws the noise of every step, in order, in place of the seed; asked at every step, whether the step uses it or not. Excludes <see cref="StepNoise"/>.</summary>
-    public NoiseSource? NoiseSource { get; init; }
-
-    /// <summary>Which image's noise each image has, in place of consecutive ones from <see cref="FirstImage"/> on; null for those.</summary>
-    public IReadOnlyList<long>? NoiseImages { get; init; }
-
-    /// <summary>Steps of the table that are left out at the beginning: <see cref="Initial"/> is x at the level of this one.</summary>
-    public int FirstStep { get; init; }
-
-    /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
-    public float[]? LowRes { get; init; }
-
-    /// <summary>For inpainting, the images x_0 as <c>[N, H, W, C]</c>; what is not known of them may be anything finite.</summary>
-    public float[]? Known { get; init; }
-
-    /// <summary>For inpainting, what is known of them, <c>[N, H, W]</c>: 1 is kept, 0 is made, between them it is mixed.</summary>
-    public float[]? Mask { get; init; }
-}
-
 /// <summary>Samples batches of images with a diffusion model, a classifier if the settings ask for one, and a backend.</summary>
-/// <remarks>Not for several threads at once. Executors are kept per batch size; the weights are packed once.</remarks>
+/// <remarks>
+/// Not for several threads at once. Executors are kept per batch size; the weights are packed once. Where some rows of the table are guided and others are not
+/// (<see cref="GuidanceInterval"/>), each kind has a step of its own, and those without guidance pay neither for the classifier nor for the unconditional half.
+/// </remarks>
 public sealed class DiffusionSampler : IDisposable
 {
     private readonly Backend _backend;
@@ -107,7 +18,7 @@ public sealed class DiffusionSampler : IDisposable
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
     private readonly float[]? _levels;
-    private readonly Dictionary<(int Batch, bool SuppliedNoise), StepExecutor> _executors = [];
+    private readonly Dictionary<(int Batch, bool SuppliedNoise, bool Guided), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
     /// <param name="backend">The device.</param>
@@ -140,9 +51,10 @@ public sealed class DiffusionSampler : IDisposable
         _lowRes = lowRes;
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
-        Table = new StepTable(new GaussianDiffusion(process), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale);
+        Table = StepTable.Create(process, settings);
         if (inpainting is not null)
         {
+            RequireMemoryless("inpainting");
             int[] order = inpainting.Order(Table.Count);
             _levels = InpaintingSchedule.Levels(Table.Diffusion, order);
             Table = Table.InOrder(order);
@@ -155,7 +67,7 @@ public sealed class DiffusionSampler : IDisposable
         }
 
         _weights = Weights.Combine(weights);
-        _ = BuildGraph(1, suppliedNoise: false);
+        _ = BuildGraph(1, suppliedNoise: false, guided: true);
     }
 
     /// <summary>Sampler and guidance.</summary>
@@ -179,14 +91,23 @@ public sealed class DiffusionSampler : IDisposable
     /// </summary>
     public long TableBytes { get; init; } = Rewrites.DefaultTableBytes;
 
-    /// <summary>The plan of one step for a batch size.</summary>
+    /// <summary>Whether rows without guidance run the guided step all the same, with scales of 0: of the same bits, for comparison.</summary>
+    internal bool MasksGuidance { get; init; }
+
+    /// <summary>The plan of one step for a batch size; of a guided one if any is.</summary>
     /// <param name="batch">Number of images.</param>
-    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false).Step);
+    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false, Kinds().Any(guided => guided)).Step);
 
     /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
     /// <param name="batch">Number of images.</param>
     /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
-    public void Prepare(int batch) => _ = ExecutorFor(batch, suppliedNoise: false);
+    public void Prepare(int batch)
+    {
+        foreach (bool guided in Kinds())
+        {
+            _ = ExecutorFor(batch, suppliedNoise: false, guided);
+        }
+    }
 
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
@@ -203,66 +124,64 @@ public sealed class DiffusionSampler : IDisposable
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
         ExpectKnown(batch);
-        Require((uint)batch.FirstStep < (uint)Table.Count, $"step {batch.FirstStep} is not one of the {Table.Count} steps");
-        Require(batch.NoiseImages is null || batch.NoiseImages.Count == n, $"the noise of {batch.NoiseImages?.Count} images was named for {n}");
-        Require(batch.StepNoise is null || batch.NoiseSource is null, "noise is given twice: as values and as a source");
-        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null || batch.NoiseSource is not null);
-        Executor executor = steps.Step;
-        int elements = n * ImageElements, first = batch.FirstStep, count = Table.Count - first;
-        steps.WriteTable(Table);
-        executor.Write("step", [first]);
-        executor.Write("x", batch.Initial ?? InitialNoise(batch));
-        WriteLabels(steps, batch);
-        if (batch.LowRes is not null)
+        ExpectBeginning(batch);
+        foreach (bool kind in Kinds())
         {
-            executor.Write("low_res", batch.LowRes);
+            Begin(batch, kind);
         }
 
-        if (_levels is not null)
+        int first = batch.FirstStep, count = Table.Count - first, elements = n * ImageElements;
+        bool guided = IsGuided(first);
+        StepExecutor steps = ExecutorFor(n, batch.SuppliesNoise, guided);
+        steps.Step.Write("step", [first]);
+        steps.Step.Write("x", batch.Initial ?? InitialNoise(batch));
+        if (steps.Takes("history"))
         {
-            executor.Write("levels", _levels);
-            executor.Write("known", batch.Known);
-            executor.Write("mask", batch.Mask);
+            // Weights of 0 keep the first steps from it, but not from a NaN.
+            steps.Step.Write("history", new float[steps.Step.Plan.Graph.Input("history").Shape.Elements]);
         }
 
         bool takesNoise = steps.Takes("noise");
         float[]? drawn = batch.NoiseSource is null ? null : new float[elements];
-        if (steps.Takes("seed"))
-        {
-            executor.Write("seed", Words(batch.Seed));
-            executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words(NoiseImage(batch, i)))]);
-        }
-
+        StepSnapshots? kept = null;
         for (int step = 0; step < count; step++)
         {
-            batch.NoiseSource?.Invoke(first + step, drawn);
-            if (takesNoise)
+            int row = first + step;
+            if (IsGuided(row) != guided)
             {
-                executor.Write("noise", drawn ?? batch.StepNoise.AsSpan((first + step) * elements, elements));
+                guided = !guided;
+                steps = Continue(steps, ExecutorFor(n, batch.SuppliesNoise, guided), row);
             }
 
-            steps.Run(first + step, cancellationToken);
+            batch.NoiseSource?.Invoke(row, drawn);
+            if (takesNoise)
+            {
+                steps.Step.Write("noise", drawn ?? batch.StepNoise.AsSpan(row * elements, elements));
+            }
+
+            steps.Run(row, cancellationToken);
             if (onStep is not null && !batch.KeepSteps)
             {
-                onStep(new StepResult(step, count, executor));
+                onStep(new StepResult(step, count, steps.Step));
             }
             else if (onStep is not null)
             {
-                if (step > 0)
+                if (kept is not null)
                 {
-                    onStep(new StepResult(step - 1, count, executor, steps.Snapshots));
+                    onStep(new StepResult(step - 1, count, steps.Step, kept));
                 }
 
-                steps.Snapshots.Take();
+                kept = steps.Snapshots;
+                kept.Take();
             }
         }
 
-        if (onStep is not null && batch.KeepSteps)
+        if (kept is not null)
         {
-            onStep(new StepResult(count - 1, count, executor, steps.Snapshots));
+            onStep!(new StepResult(count - 1, count, steps.Step, kept));
         }
 
-        return executor.Read("x_next");
+        return steps.Step.Read("x_next");
     }
 
     /// <inheritdoc/>
@@ -287,6 +206,11 @@ public sealed class DiffusionSampler : IDisposable
             throw new ConfigurationException(message);
         }
     }
+
+    // What earlier steps have left cannot be had where a step is the first, nor after a jump.
+    private void RequireMemoryless(string task) => Require(
+        Settings.Sampler.History() == SamplerHistory.None,
+        $"{task} needs a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
 
     private static void Expect(float[]? values, long elements, string what)
     {
@@ -320,19 +244,75 @@ public sealed class DiffusionSampler : IDisposable
         }
     }
 
-    private Graph BuildGraph(int batch, bool suppliedNoise) =>
-        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes, _levels is not null);
-
-    private StepGraphs RewriteGraph(int batch, bool suppliedNoise) => Rewrites.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions, TableBytes);
-
-    private StepExecutor ExecutorFor(int batch, bool suppliedNoise)
+    private void ExpectBeginning(SampleBatch batch)
     {
-        if (!_executors.TryGetValue((batch, suppliedNoise), out StepExecutor? executor))
+        Require((uint)batch.FirstStep < (uint)Table.Count, $"step {batch.FirstStep} is not one of the {Table.Count} steps");
+        Require(batch.NoiseImages is null || batch.NoiseImages.Count == batch.Count, $"the noise of {batch.NoiseImages?.Count} images was named for {batch.Count}");
+        Require(batch.StepNoise is null || batch.NoiseSource is null, "noise is given twice: as values and as a source");
+        if (batch.FirstStep > 0)
         {
-            _executors.Add((batch, suppliedNoise), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise), _weights));
+            RequireMemoryless("to begin at a later step");
+        }
+    }
+
+    private bool IsGuided(int step) => MasksGuidance || Table.IsGuided(step);
+
+    private SamplerSettings SettingsOf(bool guided) => guided ? Settings : Settings with { ClassifierScale = 0, CfgScale = 0 };
+
+    private Graph BuildGraph(int batch, bool suppliedNoise, bool guided) =>
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes, _levels is not null);
+
+    private StepGraphs RewriteGraph(int batch, bool suppliedNoise, bool guided) => Rewrites.Apply(BuildGraph(batch, suppliedNoise, guided), _disabledFusions, TableBytes);
+
+    private StepExecutor ExecutorFor(int batch, bool suppliedNoise, bool guided)
+    {
+        if (!_executors.TryGetValue((batch, suppliedNoise, guided), out StepExecutor? executor))
+        {
+            _executors.Add((batch, suppliedNoise, guided), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise, guided), _weights));
         }
 
         return executor;
+    }
+
+    // With guidance, without, or both.
+    private IEnumerable<bool> Kinds() => Enumerable.Range(0, Table.Count).Select(IsGuided).Distinct();
+
+    // Writes what stays the same throughout a batch.
+    private void Begin(SampleBatch batch, bool guided)
+    {
+        StepExecutor steps = ExecutorFor(batch.Count, batch.SuppliesNoise, guided);
+        steps.WriteTable(Table);
+        WriteLabels(steps, batch, guided);
+        if (batch.LowRes is not null)
+        {
+            steps.Step.Write("low_res", batch.LowRes);
+        }
+
+        if (steps.Takes("seed"))
+        {
+            steps.Step.Write("seed", Words(batch.Seed));
+            steps.Step.Write("image_index", [.. Enumerable.Range(0, batch.Count).SelectMany(i => Words(NoiseImage(batch, i)))]);
+        }
+
+        if (_levels is not null)
+        {
+            steps.Step.Write("levels", _levels);
+            steps.Step.Write("known", batch.Known);
+            steps.Step.Write("mask", batch.Mask);
+        }
+    }
+
+    // The other kind of step goes on where one has stopped.
+    private static StepExecutor Continue(StepExecutor steps, StepExecutor next, int step)
+    {
+        steps.Step.Transfer("x_next", next.Step, "x");
+        if (next.Takes("history"))
+        {
+            steps.Step.Transfer("history_next", next.Step, "history");
+        }
+
+        next.Step.Write("step", new ReadOnlySpan<int>(in step));
+        return next;
     }
 
     private float[] InitialNoise(SampleBatch batch)
@@ -346,7 +326,7 @@ public sealed class DiffusionSampler : IDisposable
         return x;
     }
 
-    private void WriteLabels(StepExecutor executor, SampleBatch batch)
+    private void WriteLabels(StepExecutor executor, SampleBatch batch, bool guided)
     {
         bool classifier = executor.Takes("y");
         bool unet = executor.Takes("y_unet");
@@ -375,7 +355,7 @@ public sealed class DiffusionSampler : IDisposable
 
         executor.WriteLabels(
             "y_unet",
-            Settings.Unconditional ? [.. nulls] : Settings.CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
+            Settings.Unconditional ? [.. nulls] : SettingsOf(guided).CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
     }
 
     private static void CheckLabels(IReadOnlyList<int> labels, int classes, string model)

@@ -28,6 +28,9 @@ public sealed partial class Sampler
         Require(
             request.Latents is null || request.Latents.Length == (long)request.Count * _steps.ImageElements,
             $"{request.Latents?.Length} values are not the latents of {request.Count} images [{Height}, {Width}, {Channels}]");
+        Require(
+            request.Init is null || Options.Settings.Sampler.History() == SamplerHistory.None,
+            $"images to begin with need a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Options.Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
         Require(request.InterpolateTo is null || request.Count > 1, "interpolation needs two images at least: its ends");
         Require((request.Known is null) == (Options.Inpainting is null), "a sampler made for inpainting needs known images and masks, and one that was not takes none");
         Require((request.LowRes is null) == (Options.LowRes is null), request.LowRes is null ? "a super-resolution model needs low-resolution images" : "only a super-resolution model takes low-resolution images");
