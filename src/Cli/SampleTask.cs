@@ -21,6 +21,8 @@ internal sealed record SampleTask
 
     public string? ClassesFile { get; init; }
 
+    public RandomSource Random { get; init; } = RandomSource.Philox;
+
     /// <summary>As many images as are given; null if none are.</summary>
     public int? Count => LowRes?.Count ?? Known?.Images.Count ?? Init?.Images.Count ?? Latents?.Count;
 
@@ -36,7 +38,7 @@ internal sealed record SampleTask
     public SampleRequest Apply(Sampler sampler, SampleRequest request)
     {
         Latents?.Require(request.Count, sampler.Height, sampler.Width, sampler.Channels);
-        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents?.Take(request.Count), InterpolateTo = InterpolateTo };
+        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents?.Take(request.Count), InterpolateTo = InterpolateTo, Random = Random };
         sampler.Check(request);
         return request;
     }

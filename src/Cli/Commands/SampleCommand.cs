@@ -118,7 +118,7 @@ internal static class SampleCommand
         int count = parsed.GetValue(options.NumSamples) ?? task.Count ?? (demo && task.ClassesFile is null && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
         int batch = parsed.GetValue(options.BatchSize);
         return count > 0 && batch > 0
-            ? new SampleRequest { Count = count, BatchSize = Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }
+            ? new SampleRequest { Count = count, BatchSize = task.Random.IsTorch ? batch : Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }
             : throw new ConfigurationException($"--num-samples is {count} and --batch-size is {batch}; both must be positive");
     }
 }

@@ -3,7 +3,7 @@ using Kernels.Imaging;
 
 namespace Kernels.Sampling;
 
-/// <summary>The images of a job. Image i is a function of the seed, of i and of its label: neither the batch nor the order in which images are made matters.</summary>
+/// <summary>The images of a job. Image i is a function of the seed, of i and of its label: neither the batch nor the order in which images are made matters, unless <see cref="Random"/> is one of PyTorch's.</summary>
 public sealed record SampleRequest
 {
     /// <summary>Number of images.</summary>
@@ -14,6 +14,9 @@ public sealed record SampleRequest
 
     /// <summary>Seed of all noise.</summary>
     public ulong Seed { get; init; }
+
+    /// <summary>Where the noise, and the labels if they are random, come from. With one of PyTorch's, the images depend on <see cref="BatchSize"/> too.</summary>
+    public RandomSource Random { get; init; } = RandomSource.Philox;
 
     /// <summary>Classes, repeated over the images; empty to draw every label from the seed.</summary>
     public IReadOnlyList<int> Classes { get; init; } = [];
@@ -36,7 +39,7 @@ public sealed record SampleRequest
     /// </summary>
     public ulong? InterpolateTo { get; init; }
 
-    /// <summary>The label of an image.</summary>
+    /// <summary>The label of an image; random ones are those of <see cref="RandomSource.Philox"/>, whatever <see cref="Random"/> is (<see cref="Sampler.LabelsOf"/> knows them all).</summary>
     /// <param name="image">Its index.</param>
     /// <param name="classes">Number of classes to draw from where none are listed.</param>
     public int LabelOf(long image, int classes) =>

@@ -104,6 +104,16 @@ public sealed partial class Sampler : IDisposable
     {
         ArgumentNullException.ThrowIfNull(request);
         int classes = ClassCount;
+        if (request.Random.IsTorch && request.Classes.Count == 0 && classes > 0)
+        {
+            TorchDraws draws = NewDraws(request);
+            return [.. Enumerable.Range(0, count).Select(i => first + i).GroupBy(i => i / request.BatchSize).SelectMany(batch =>
+            {
+                int[] drawn = draws.Begin(batch.Key).Labels;
+                return batch.Select(i => drawn[i % request.BatchSize]);
+            })];
+        }
+
         return classes == 0 ? [] : [.. Enumerable.Range(0, count).Select(i => request.LabelOf(first + i, classes))];
     }
 
