@@ -26,9 +26,8 @@ public sealed class StepOnEmulatorTests
     [InlineData(true, true)]
     public void Steps_of_ddim_have_the_bits_of_the_host(bool capture, bool fused)
     {
-        Cuda.Require();
         using CpuBackend cpu = new(threads: 2);
-        using GpuBackend gpu = new(new EmulatorDriver(), new GpuOptions { Capture = capture });
+        using GpuBackend gpu = new(DriverUnderTest.Open(), new GpuOptions { Capture = capture });
         float[][] expected = Run(cpu, fused: false), actual = Run(gpu, fused);
         for (int step = 0; step < Steps; step++)
         {
