@@ -35,6 +35,8 @@ internal sealed class TaskOptions
         DefaultValueFactory = _ => "philox",
     };
 
+    private readonly Option<double?> _deadline = Options.Value<double?>("--deadline", "Milliseconds in which a batch is to be finished: a step is measured, and as many of the steps asked for are left out as it takes.");
+
     public TaskOptions()
     {
         _jumps.DefaultValueFactory = _ => 10;
@@ -46,7 +48,7 @@ internal sealed class TaskOptions
     /// <param name="command">The command.</param>
     public void AddTo(Command command)
     {
-        foreach (Option option in new Option[] { _classesFile, _init, _strength, _inpaint, _mask, _jumps, _resamples, _lowRes, _latents, _interpolate, _rng })
+        foreach (Option option in new Option[] { _classesFile, _init, _strength, _inpaint, _mask, _jumps, _resamples, _lowRes, _latents, _interpolate, _rng, _deadline })
         {
             command.Add(option);
         }
@@ -76,6 +78,9 @@ internal sealed class TaskOptions
             Latents = parsed.GetValue(_latents) is string latents ? LatentFile.Read(latents) : null,
             InterpolateTo = parsed.GetValue(_interpolate),
             ClassesFile = parsed.GetValue(_classesFile),
+            Deadline = parsed.GetValue(_deadline) is not double ms ? null
+                : ms is > 0 and < 1e9 ? TimeSpan.FromMilliseconds(ms)
+                : throw new ConfigurationException(FormattableString.Invariant($"--deadline is {ms}; it is a positive number of milliseconds")),
             Random = parsed.GetValue(_rng) is string rng ? RandomSource.Parse(rng) : RandomSource.Philox,
         };
 

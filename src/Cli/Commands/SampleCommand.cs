@@ -38,13 +38,15 @@ internal static class SampleCommand
         SampleTask task = tasks.Read(parsed);
         SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
         using Backend backend = device.Open(parsed, models.Precisions(parsed));
-        using Sampler sampler = Sampler.Load(task.Apply(setup.Options), backend);
-        SampleRequest request = task.Apply(sampler, Request(parsed, options, task, sampler, setup.IsDemo));
+        using Sampler sampler = task.Open(setup.Options, backend, RequestOf, cancellationToken);
+        SampleRequest request = RequestOf(sampler);
         string path = parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png");
         SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, request.Classes.Count is > 1 and <= 32 ? request.Classes.Count : 0);
         SampleOutput output = SampleOutput.Create(path, format);
         StepPictures? pictures = parsed.GetValue(options.Intermediates) is string folder ? new StepPictures(folder, format) : null;
         return Sample(console, sampler, request, output, pictures, cancellationToken);
+
+        SampleRequest RequestOf(Sampler made) => task.Apply(made, Request(parsed, options, task, made, setup.IsDemo));
     }
 
     private static int Sample(

@@ -52,4 +52,5 @@ public sealed record SampleRequest
 /// <param name="First">Index of the first.</param>
 /// <param name="Labels">One label each; empty if nothing reads labels.</param>
 /// <param name="Images">The images <c>[N, H, W, C]</c>, for a trained model in [-1, 1].</param>
-public sealed record SampledImages(long First, IReadOnlyList<int> Labels, float[] Images);
+/// <param name="Count">Number of images.</param>
+public sealed record SampledImages(long First, IReadOnlyList<int> Labels, float[] Images, int Count);
