@@ -124,6 +124,9 @@ public sealed unsafe partial class CudaDriver : Driver
     /// <inheritdoc/>
     public override void Free(ulong address)
     {
+        // The memory of a lost context went with it, and whoever clears up is not to hear of it again.
+        if (lost is not null)
+            return;
         Enter();
         // Waits for the device by itself.
         Check(cuda.MemFree(address), "cuMemFree");
@@ -173,6 +176,8 @@ public sealed unsafe partial class CudaDriver : Driver
     /// <inheritdoc/>
     public override void FreeHost(nint address)
     {
+        if (lost is not null)
+            return;
         Enter();
         Check(cuda.MemFreeHost((void*)address), "cuMemFreeHost");
     }
