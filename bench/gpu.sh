@@ -28,7 +28,12 @@ pack() {
     # Tests find each other by reflection, so nothing is trimmed but what belongs to other runners, other systems and coverage. Packs and weights are in the checkout.
     (cd "$bin" && rm -rf packs weights CodeCoverage alpine macos ubuntu arm64 x64 x86 cs de es fr it ja ko pl pt-BR ru tr zh-Hans zh-Hant \
         Microsoft.CodeCoverage* Microsoft.VisualStudio.TraceDataCollector.dll Mono.Cecil* ./*.xml createdump libmscordaccore.so libmscordbi.so libcoreclrtraceptprovider.so)
-    [ -d "$root/.nvrtc" ] && cp -rL "$root/.nvrtc" "$bin/nvrtc"
+    # A compiler in case there is none, under the name that the loader asks for.
+    local library
+    mkdir -p "$bin/nvrtc"
+    for library in $(find "$root/.nvrtc" \( -name 'libnvrtc.so.*[0-9]' -o -name 'libnvrtc-builtins.so.*[0-9]' \) -type f 2>/dev/null); do
+        cp "$library" "$bin/nvrtc/$(basename "$library" | sed 's/^\(libnvrtc\.so\.[0-9]*\).*/\1/; s/^\(libnvrtc-builtins\.so\.[0-9]*\.[0-9]*\).*/\1/')"
+    done
     git rev-parse HEAD >"$bin/commit" 2>/dev/null
     tar -C "$out" -cf - bin | xz -T0 -6 >"$archive.part" && mv "$archive.part" "$archive" || die "the archive could not be written"
     local bytes
