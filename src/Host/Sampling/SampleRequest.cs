@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Kernels.Diffusion;
 
 namespace Kernels.Sampling;
@@ -9,6 +10,7 @@ public sealed record SampleRequest
     public required int Count { get; init; }
 
     /// <summary>Images sampled at once; the last batch may be smaller.</summary>
+    [JsonIgnore]
     public int BatchSize { get; init; } = 16;
 
     /// <summary>Seed of all noise.</summary>
