@@ -19,6 +19,14 @@ internal static class Cuda
             Assert.Skip(reason);
     }
 
+    /// <summary>For a test of what the assembler says: skipped where the compiler writes PTX alone for one of the architectures.</summary>
+    internal static void RequireMachineCode(params IEnumerable<string> architectures)
+    {
+        Require();
+        foreach (var architecture in architectures)
+            Assert.SkipUnless(KernelCompiler.MakesMachineCode(architecture, out var reason), reason);
+    }
+
     internal static CompiledKernels Compile(string file, string architecture = "sm_90", params string[] options)
     {
         Require();

@@ -174,7 +174,7 @@ public sealed class CudaDriverTests
         Assert.Equal(["a", "b_2"], CudaDriver.EntryNames(".visible .entry a(\n.param .u64 p)\n{}\n.entry\tb_2 () {}"u8));
         Assert.Equal(["first", "second"], CudaDriver.EntryNames("\u007fELF\0.text.first\0.rel.text.first\0.text.second\0"u8));
         Cuda.Require();
-        var compiled = Cuda.Compile("buggy.cu");
+        var compiled = Cuda.Compile("buggy.cu", "sm_80");
         Assert.Equal(CudaDriver.EntryNames(compiled.Ptx).Order(), CudaDriver.EntryNames(compiled.Cubin).Order());
     }
 }

@@ -30,12 +30,23 @@ public sealed class ModuleTextTests
     public void Versions_and_targets(string header) => Stores(Module(header));
 
     [Theory]
+    [InlineData("9.0"), InlineData("9.1"), InlineData("9.2")]
+    public void Every_target_of_version_13_alone_and_with_the_suffixes_of_its_family_and_architecture(string version)
+    {
+        foreach (var target in new[] { 75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121 })
+        {
+            foreach (var suffix in target < 90 ? new[] { "" } : target < 100 ? ["", "a"] : ["", "f", "a"])
+                Stores(Module($"//\n// Compiler Build ID: CL-36424714\n// Cuda compilation tools, release 13.0, V13.0.88\n// Based on NVVM 20.0.0\n//\n\n.version {version}\n.target sm_{target}{suffix}\n.address_size 64\n"));
+        }
+    }
+
+    [Theory]
     [InlineData(".param .u64 p"), InlineData(".param .b64 p"), InlineData(".param .u64 .ptr .align 1 p"), InlineData(".param .u64 .ptr .global .align 4 p"), InlineData(".param .align 8 .b8 p[8]"), InlineData(".param .align 8 .b64 p[1]")]
     public void Parameters(string parameter) => Stores(Module(parameter: parameter));
 
     [Theory]
     [InlineData(".maxntid 64, 1, 1\n.minnctapersm 2\n"), InlineData(".maxntid 64\n.maxnctapersm 1\n.maxnreg 64\n"), InlineData(".reqntid 1, 1, 1\n"), InlineData(".reqntid 1\n.reqnctapercluster 1, 1, 1\n"), InlineData(".maxclusterrank 8\n")]
-    [InlineData(".explicitcluster\n"), InlineData(".pragma \"nounroll\";\n"), InlineData(".abi_preserve 4\n")]
+    [InlineData(".explicitcluster\n"), InlineData(".pragma \"nounroll\";\n"), InlineData(".abi_preserve 4\n"), InlineData(".maxntid 256\n.minnctapersm 1\n.pragma \"enable_smem_spilling\";\n")]
     public void Performance_directives(string directives) => Stores(Module(performance: directives));
 
     [Theory]
@@ -57,6 +68,8 @@ public sealed class ModuleTextTests
     [Theory]
     [InlineData("$L__func_begin0:\n.loc 1 3 0\n.loc 1 4 7 prologue_end\nld.param.u64 %rd1, [p];\n$L__tmp0:\nmov.f32 %f1, 0f3FC00000;\n$L__tmp1:\n", "before a kernel's first and last instruction")]
     [InlineData("ld.param.u64 %rd1, [p];\n.loc\t1 9 3, function_name $L__info_string0, inlined_at 1 4 7\nmov.f32 %f1, 0f3FC00000;\n.pragma \"nounroll\";\n", "of inlined code")]
+    [InlineData("ld.param.u64 %rd1, [p];\n.loc\t1 9 3, function_name .debug_str+16, inlined_at 1 4 7\n.pragma \"frequency 100\";\nmov.f32 %f1, 0f3FC00000;\n", "of inlined code of version 13")]
+    [InlineData("ld.param.u64 %rd1, [p];\nadd.s64 %rd2, %rd1, 64;\ncvta.to.global.u64 %rd2, %rd2;\nmov.b32 %f1, 0f40000000;\nst.global.b32 [%rd2+-64], %f1;\nld.global.b32 %f1, [%rd2+-64];\nfma.rn.f32 %f1, %f1, 0f3F000000, 0f3F000000;\n", "of untyped accesses with negative offsets")]
     [InlineData("{\n.reg .b32 temp;\nmov.b32 temp, 0f3FC00000;\nmov.b32 %f1, temp;\n}\n// begin inline asm\nld.param::entry.u64 %rd1, [p];\n// end inline asm\n", "of inline assembly")]
     [InlineData(".local .align 16 .b8 __local_depot0[16];\n.reg .b64 %SP;\n.reg .b64 %SPL;\nmov.u64 %SPL, __local_depot0;\ncvta.local.u64 %SP, %SPL;\nld.param.u64 %rd1, [p];\nmov.f32 %f1, 0f3FC00000;\nst.f32 [%SP+4], %f1;\nld.local.f32 %f1, [%SPL+4];\n", "of local memory")]
     public void Bodies(string body, string what)

@@ -88,6 +88,22 @@ public sealed class PlantedBugTests
         Assert.Single(Run("use_after_free", none));
     }
 
+    [Fact]
+    public void The_last_to_draw_a_ticket_is_ordered_after_one_whose_host_thread_stands_still_behind_its_draw()
+    {
+        Kernels.Emulation.Checking.GlobalRaces races = new();
+        races.Fence(0);
+        races.Fence(1);
+        // Both are about to draw; 0 draws and stands still, 1 draws the later number and goes on.
+        races.Release(1);
+        races.Release(0);
+        races.Acquire(1);
+        Assert.True(races.Ordered(0, 1));
+        Assert.True(races.OrderedAfterAll(1, 2));
+        Assert.False(races.Ordered(2, 1));
+        Assert.False(races.OrderedAfterAll(1, 3));
+    }
+
     private static int MarkedLine(string name)
     {
         var lines = File.ReadAllLines(Path.Combine(Cuda.Folder, "buggy.cu"));

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Runtime.ExceptionServices;
 using Kernels.Backends.Gpu;
 using Kernels.Sampling;
 using Spectre.Console;
@@ -15,7 +16,7 @@ internal static class CompileCommand
     public static Command Create(CliConsole console)
     {
         Argument<string[]> files = new("file") { Description = "CUDA sources (.cu). Without any: the kernels of the job that the options of sample describe.", Arity = ArgumentArity.ZeroOrMore };
-        Option<string> architectures = new("--arch") { Description = "Architectures, comma-separated.", DefaultValueFactory = _ => "sm_90", HelpName = "list" };
+        Option<string> architectures = new("--arch") { Description = "Architectures, comma-separated; sm_90 for machine code, compute_90 for PTX.", DefaultValueFactory = _ => "sm_90", HelpName = "list" };
         Option<string?> folder = new("--out")
         {
             Description = "For sources, the folder for NAME.ARCH.ptx and NAME.ARCH.cubin. For a job, the folder that --kernel-cache then names; the user's cache if absent.",
@@ -40,6 +41,7 @@ internal static class CompileCommand
                 {
                     CompileFiles(sources, targets, [.. (parsed.GetValue(define) ?? []).Select(d => "-D" + d)], parsed.GetValue(folder), report, cancellationToken);
                     report.Write();
+                    TellOfPtx(console, targets);
                     return ExitCode.Done;
                 }
 
@@ -57,6 +59,7 @@ internal static class CompileCommand
                 KernelCache cache = new(parsed.GetValue(folder) ?? parsed.GetValue(device.KernelCache));
                 CompileJob(kernels, targets, KernelSources.Open(parsed.GetValue(device.KernelsDir)), cache, report, cancellationToken);
                 report.Write();
+                TellOfPtx(console, targets);
                 console.Tell($"{kernels.Length} kernels for {string.Join(", ", targets)} are in {cache.Directory}");
                 return ExitCode.Done;
             }
@@ -67,6 +70,18 @@ internal static class CompileCommand
             }
         }));
         return command;
+    }
+
+    // Where no registers are shown although machine code was asked for.
+    private static void TellOfPtx(CliConsole console, string[] architectures)
+    {
+        foreach (string architecture in architectures.Where(a => a.StartsWith("sm_", StringComparison.Ordinal)))
+        {
+            if (!KernelCompiler.MakesMachineCode(architecture, out string reason))
+            {
+                console.Tell($"{reason}");
+            }
+        }
     }
 
     private static void CompileFiles(string[] files, string[] architectures, string[] definitions, string? target, Report report, CancellationToken cancellationToken)
@@ -102,7 +117,15 @@ internal static class CompileCommand
         {
             KernelImages images = new(sources, cache, architecture);
             CompiledKernels[] compiled = new CompiledKernels[kernels.Length];
-            Parallel.For(0, kernels.Length, new ParallelOptions { CancellationToken = cancellationToken }, i => compiled[i] = images.Compile(kernels[i]));
+            try
+            {
+                Parallel.For(0, kernels.Length, new ParallelOptions { CancellationToken = cancellationToken }, i => compiled[i] = images.Compile(kernels[i]));
+            }
+            catch (AggregateException e)
+            {
+                ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+            }
+
             foreach ((KernelSpec kernel, CompiledKernels one) in kernels.Zip(compiled))
             {
                 report.Add(one, name => name == kernel.Entry);

@@ -76,7 +76,7 @@ internal static class LaunchCommand
             string target = onDevice && parsed.GetResult(architecture) is not { Implicit: false } ? driver.Architecture : parsed.GetValue(architecture)!;
             CompiledKernels compiled = Load(parsed.GetValue(file)!, target, parsed.GetValue(define) ?? []);
             LaunchArgument[] arguments = [.. (parsed.GetValue(argument) ?? []).Select(LaunchArgument.Parse)];
-            using DriverModule module = driver.LoadModule(onDevice && compiled.Cubin.Length > 0 ? compiled.Cubin : compiled.Ptx, compiled.Name);
+            using DriverModule module = driver.LoadModule(onDevice ? compiled.Image : compiled.Ptx, compiled.Name);
             DriverFunction function = module.Function(parsed.GetValue(entry) ?? "");
             LaunchArguments packed = new();
             foreach (LaunchArgument value in arguments)
@@ -108,6 +108,11 @@ internal static class LaunchCommand
             else
             {
                 WriteText(console, findings, counted, occupancy, written);
+                if (counted is not null && compiled.Architecture != target && !KernelCompiler.MakesMachineCode(target, out string reason))
+                {
+                    console.Tell($"no occupancy: {reason}");
+                }
+
                 string outcome = onDevice ? $"ran on {driver.Name}" : findings.Count == 0 ? "nothing found" : $"{findings.Count} found";
                 console.Tell($"{function.Name}: {outcome}");
             }

@@ -82,7 +82,10 @@ public sealed record SampleBatch
 }
 
 /// <summary>Samples batches of images with a diffusion model, a classifier if the settings ask for one, and a backend.</summary>
-/// <remarks>Not for several threads at once. Executors are kept per batch size; the weights are packed once.</remarks>
+/// <remarks>
+/// Not for several threads at once. Executors are kept per batch size; the weights are packed once. Where some rows of the table are guided and others are not
+/// (<see cref="GuidanceInterval"/>), each kind has a step of its own, and those without guidance pay neither for the classifier nor for the unconditional half.
+/// </remarks>
 public sealed class DiffusionSampler : IDisposable
 {
     private readonly Backend _backend;
@@ -91,7 +94,7 @@ public sealed class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
-    private readonly Dictionary<(int Batch, bool SuppliedNoise), StepExecutor> _executors = [];
+    private readonly Dictionary<(int Batch, bool SuppliedNoise, bool Guided), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
     /// <param name="backend">The device.</param>
@@ -122,7 +125,7 @@ public sealed class DiffusionSampler : IDisposable
         _lowRes = lowRes;
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
-        Table = new StepTable(new GaussianDiffusion(process), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale);
+        Table = StepTable.Create(process, settings);
         List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
         if (_classifier is not null)
         {
@@ -130,7 +133,7 @@ public sealed class DiffusionSampler : IDisposable
         }
 
         _weights = Weights.Combine(weights);
-        _ = BuildGraph(1, suppliedNoise: false);
+        _ = BuildGraph(1, suppliedNoise: false, guided: true);
     }
 
     /// <summary>Sampler and guidance.</summary>
@@ -154,14 +157,23 @@ public sealed class DiffusionSampler : IDisposable
     /// </summary>
     public long TableBytes { get; init; } = Rewrites.DefaultTableBytes;
 
-    /// <summary>The plan of one step for a batch size.</summary>
+    /// <summary>Whether rows without guidance run the guided step all the same, with scales of 0: of the same bits, for comparison.</summary>
+    internal bool MasksGuidance { get; init; }
+
+    /// <summary>The plan of one step for a batch size; of a guided one if any is.</summary>
     /// <param name="batch">Number of images.</param>
-    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false).Step);
+    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false, Kinds().Any(guided => guided)).Step);
 
     /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
     /// <param name="batch">Number of images.</param>
     /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
-    public void Prepare(int batch) => _ = ExecutorFor(batch, suppliedNoise: false);
+    public void Prepare(int batch)
+    {
+        foreach (bool guided in Kinds())
+        {
+            _ = ExecutorFor(batch, suppliedNoise: false, guided);
+        }
+    }
 
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
@@ -177,54 +189,59 @@ public sealed class DiffusionSampler : IDisposable
         Expect(batch.Initial, (long)n * ImageElements, "the initial images");
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
-        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null);
-        Executor executor = steps.Step;
-        int elements = n * ImageElements;
-        steps.WriteTable(Table);
-        executor.Write("step", [0]);
-        executor.Write("x", batch.Initial ?? InitialNoise(batch));
-        WriteLabels(steps, batch);
-        if (batch.LowRes is not null)
+        foreach (bool kind in Kinds())
         {
-            executor.Write("low_res", batch.LowRes);
+            Begin(batch, kind);
+        }
+
+        bool guided = IsGuided(0);
+        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null, guided);
+        steps.Step.Write("step", [0]);
+        steps.Step.Write("x", batch.Initial ?? InitialNoise(batch));
+        if (steps.Takes("history"))
+        {
+            // Weights of 0 keep the first steps from it, but not from a NaN.
+            steps.Step.Write("history", new float[steps.Step.Plan.Graph.Input("history").Shape.Elements]);
         }
 
         bool takesNoise = steps.Takes("noise");
-        if (steps.Takes("seed"))
-        {
-            executor.Write("seed", Words(batch.Seed));
-            executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
-        }
-
+        StepSnapshots? kept = null;
         for (int step = 0; step < Table.Count; step++)
         {
+            if (IsGuided(step) != guided)
+            {
+                guided = !guided;
+                steps = Continue(steps, ExecutorFor(n, batch.StepNoise is not null, guided), step);
+            }
+
             if (takesNoise)
             {
-                executor.Write("noise", batch.StepNoise.AsSpan(step * elements, elements));
+                steps.Step.Write("noise", batch.StepNoise.AsSpan(step * n * ImageElements, n * ImageElements));
             }
 
             steps.Run(step, cancellationToken);
             if (onStep is not null && !batch.KeepSteps)
             {
-                onStep(new StepResult(step, Table.Count, executor));
+                onStep(new StepResult(step, Table.Count, steps.Step));
             }
             else if (onStep is not null)
             {
-                if (step > 0)
+                if (kept is not null)
                 {
-                    onStep(new StepResult(step - 1, Table.Count, executor, steps.Snapshots));
+                    onStep(new StepResult(step - 1, Table.Count, steps.Step, kept));
                 }
 
-                steps.Snapshots.Take();
+                kept = steps.Snapshots;
+                kept.Take();
             }
         }
 
-        if (onStep is not null && batch.KeepSteps)
+        if (kept is not null)
         {
-            onStep(new StepResult(Table.Count - 1, Table.Count, executor, steps.Snapshots));
+            onStep!(new StepResult(Table.Count - 1, Table.Count, steps.Step, kept));
         }
 
-        return executor.Read("x_next");
+        return steps.Step.Read("x_next");
     }
 
     /// <inheritdoc/>
@@ -260,19 +277,57 @@ public sealed class DiffusionSampler : IDisposable
         }
     }
 
-    private Graph BuildGraph(int batch, bool suppliedNoise) =>
-        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes);
+    private bool IsGuided(int step) => MasksGuidance || Table.IsGuided(step);
 
-    private StepGraphs RewriteGraph(int batch, bool suppliedNoise) => Rewrites.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions, TableBytes);
+    private SamplerSettings SettingsOf(bool guided) => guided ? Settings : Settings with { ClassifierScale = 0, CfgScale = 0 };
 
-    private StepExecutor ExecutorFor(int batch, bool suppliedNoise)
+    private Graph BuildGraph(int batch, bool suppliedNoise, bool guided) =>
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes);
+
+    private StepGraphs RewriteGraph(int batch, bool suppliedNoise, bool guided) => Rewrites.Apply(BuildGraph(batch, suppliedNoise, guided), _disabledFusions, TableBytes);
+
+    private StepExecutor ExecutorFor(int batch, bool suppliedNoise, bool guided)
     {
-        if (!_executors.TryGetValue((batch, suppliedNoise), out StepExecutor? executor))
+        if (!_executors.TryGetValue((batch, suppliedNoise, guided), out StepExecutor? executor))
         {
-            _executors.Add((batch, suppliedNoise), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise), _weights));
+            _executors.Add((batch, suppliedNoise, guided), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise, guided), _weights));
         }
 
         return executor;
+    }
+
+    // With guidance, without, or both.
+    private IEnumerable<bool> Kinds() => Enumerable.Range(0, Table.Count).Select(IsGuided).Distinct();
+
+    // Writes what stays the same throughout a batch.
+    private void Begin(SampleBatch batch, bool guided)
+    {
+        StepExecutor steps = ExecutorFor(batch.Count, batch.StepNoise is not null, guided);
+        steps.WriteTable(Table);
+        WriteLabels(steps, batch, guided);
+        if (batch.LowRes is not null)
+        {
+            steps.Step.Write("low_res", batch.LowRes);
+        }
+
+        if (steps.Takes("seed"))
+        {
+            steps.Step.Write("seed", Words(batch.Seed));
+            steps.Step.Write("image_index", [.. Enumerable.Range(0, batch.Count).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
+        }
+    }
+
+    // The other kind of step goes on where one has stopped.
+    private static StepExecutor Continue(StepExecutor steps, StepExecutor next, int step)
+    {
+        steps.Step.Transfer("x_next", next.Step, "x");
+        if (next.Takes("history"))
+        {
+            steps.Step.Transfer("history_next", next.Step, "history");
+        }
+
+        next.Step.Write("step", new ReadOnlySpan<int>(in step));
+        return next;
     }
 
     private float[] InitialNoise(SampleBatch batch)
@@ -286,7 +341,7 @@ public sealed class DiffusionSampler : IDisposable
         return x;
     }
 
-    private void WriteLabels(StepExecutor executor, SampleBatch batch)
+    private void WriteLabels(StepExecutor executor, SampleBatch batch, bool guided)
     {
         bool classifier = executor.Takes("y");
         bool unet = executor.Takes("y_unet");
@@ -315,7 +370,7 @@ public sealed class DiffusionSampler : IDisposable
 
         executor.WriteLabels(
             "y_unet",
-            Settings.Unconditional ? [.. nulls] : Settings.CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
+            Settings.Unconditional ? [.. nulls] : SettingsOf(guided).CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
     }
 
     private static void CheckLabels(IReadOnlyList<int> labels, int classes, string model)

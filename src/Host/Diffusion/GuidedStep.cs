@@ -13,6 +13,9 @@ public sealed record SamplerSettings
     /// <summary>η of DDIM.</summary>
     public double Eta { get; init; }
 
+    /// <summary>How the noise levels of the steps are spaced; <c>timestep_respacing</c> says how many they are.</summary>
+    public StepSpacing Spacing { get; init; }
+
     /// <summary>Whether pred_xstart is clamped to [-1, 1].</summary>
     public bool ClipDenoised { get; init; } = true;
 
@@ -21,6 +24,12 @@ public sealed record SamplerSettings
 
     /// <summary>w of classifier-free guidance; 0 skips the unconditional half.</summary>
     public double CfgScale { get; init; }
+
+    /// <summary>The highest noise level σ that is guided (<see cref="GuidanceInterval"/>).</summary>
+    public double GuidanceStart { get; init; } = double.PositiveInfinity;
+
+    /// <summary>The noise level σ below all that are guided.</summary>
+    public double GuidanceStop { get; init; }
 
     /// <summary>The label that means "no class"; classifier-free guidance needs one.</summary>
     public int? NullLabel { get; init; }
@@ -33,7 +42,8 @@ public sealed record SamplerSettings
 /// <remarks>
 /// Inputs: <c>x</c> <c>[N, H, W, C]</c>; <c>step_table</c> <c>[S, 16]</c> and the counter <c>step</c> <c>[1]</c>; <c>y_unet</c> <c>[N]</c> (<c>[2N]</c> under classifier-free
 /// guidance) for a class-conditional UNet; <c>y</c> <c>[N]</c> with a classifier; <c>low_res</c> for super-resolution; for a sampler with noise either <c>noise</c> like x, or
-/// <c>seed</c> <c>[2]</c> and <c>image_index</c> <c>[N, 2]</c>. Outputs: <c>x_next</c> and <c>step_next</c>, which update <c>x</c> and <c>step</c>; <c>pred_xstart</c>.
+/// <c>seed</c> <c>[2]</c> and <c>image_index</c> <c>[N, 2]</c>; for a sampler that remembers evaluations <c>history</c> <c>[K, N, H, W, C]</c>, at first of any finite values. Outputs:
+/// <c>x_next</c>, <c>history_next</c> and <c>step_next</c>, which update <c>x</c>, <c>history</c> and <c>step</c>; <c>pred_xstart</c>.
 /// </remarks>
 public static class GuidedStep
 {
@@ -70,7 +80,7 @@ public static class GuidedStep
         ArgumentNullException.ThrowIfNull(settings);
         Parameterization parameterization = Parameterization.Of(table.Diffusion.Config, settings.ClipDenoised);
         Check(unet, classifier, settings, parameterization, batch);
-        bool noisy = settings.Sampler == SamplerKind.Ddpm || (settings.Sampler == SamplerKind.Ddim && settings.Eta > 0);
+        bool noisy = settings.Sampler.IsNoisy(settings.Eta);
         bool guided = settings.ClassifierScale != 0;
         bool classifierFree = settings.CfgScale != 0;
 
@@ -106,9 +116,20 @@ public static class GuidedStep
             inputs.Add(gradient);
         }
 
+        Tensor? history = settings.Sampler.History() == SamplerHistory.None ? null : builder.Input("history", [settings.Sampler.HistoryLength(), .. shape]);
+        if (history is not null)
+        {
+            inputs.Add(history);
+        }
+
         Node update = builder.AddNode("sampler_update", new SamplerUpdate(settings.Sampler, parameterization, noisy, guided), [.. inputs]);
         builder.Output("x_next", update.Outputs[0], updates: x);
         builder.Output("pred_xstart", update.Outputs[1]);
+        if (history is not null)
+        {
+            builder.Output("history_next", update.Outputs[2], updates: history);
+        }
+
         builder.Output("step_next", builder.Add("advance_step", new AdvanceStep(), step), updates: step);
         return builder.Build();
     }

@@ -18,14 +18,27 @@ internal static class Races
         warp.Block.Launch.GlobalRaces.Fence(warp.Block.Number);
     }
 
-    /// <summary>An atomic access: it carries what was fenced before it to whoever reads it.</summary>
-    internal static void Synchronize(Warp warp, uint mask, bool acquires, bool releases)
+    /// <summary>
+    /// An atomic access is about to be made: it carries what was fenced before it to whoever reads it. Told before the access, as <see cref="Acquire"/> is after it: blocks run
+    /// beside each other, and one that reads what another has written must find it told.
+    /// </summary>
+    internal static void Release(Warp warp, uint mask, bool fences)
     {
         if (mask == 0 || !warp.Block.Launch.Checks.HasFlag(Checks.Races))
             return;
-        if (acquires || releases)
+        if (fences)
             Fence(warp);
-        warp.Block.Launch.GlobalRaces.Atomic(warp.Block.Number);
+        warp.Block.Launch.GlobalRaces.Release(warp.Block.Number);
+    }
+
+    /// <summary>An atomic access has been made: what others released before it is ordered before what follows.</summary>
+    internal static void Acquire(Warp warp, uint mask, bool fences)
+    {
+        if (mask == 0 || !warp.Block.Launch.Checks.HasFlag(Checks.Races))
+            return;
+        if (fences)
+            Fence(warp);
+        warp.Block.Launch.GlobalRaces.Acquire(warp.Block.Number);
     }
 }
 
@@ -173,6 +186,7 @@ internal sealed class GlobalRaces
     private readonly Lock gate = new();
     private readonly Dictionary<int, long> firstRelease = [];
     private readonly Dictionary<int, long> lastAcquire = [];
+    private readonly HashSet<int> acquiredAgain = [];
     private readonly HashSet<int> fencing = [];
     private long sequence;
 
@@ -182,16 +196,32 @@ internal sealed class GlobalRaces
             fencing.Add(block);
     }
 
-    internal void Atomic(int block)
+    internal void Release(int block)
+    {
+        lock (gate)
+        {
+            if (fencing.Contains(block))
+                firstRelease.TryAdd(block, ++sequence);
+        }
+    }
+
+    internal void Acquire(int block)
     {
         lock (gate)
         {
             if (!fencing.Contains(block))
                 return;
-            sequence++;
-            firstRelease.TryAdd(block, sequence);
-            lastAcquire[block] = sequence;
+            if (lastAcquire.ContainsKey(block))
+                acquiredAgain.Add(block);
+            lastAcquire[block] = ++sequence;
         }
+    }
+
+    /// <summary>Whether the block has acquired more than once, as one does that waits for others in a loop.</summary>
+    internal bool AcquiresAgain(int block)
+    {
+        lock (gate)
+            return acquiredAgain.Contains(block);
     }
 
     /// <summary>Whether what the earlier block did may be relied on by the later one. Errs toward yes: a block's accesses after its first release count as before it.</summary>

@@ -107,7 +107,7 @@ internal static unsafe class GlobalChecks
         if (other >= 0 && launch.GlobalRaces.Ordered(other, warp.Block.Number))
             return;
         // Several readers are no longer known one by one: the last block is ordered after all there can be, and a block that orders itself again and again is believed.
-        if (other < 0 && (launch.GlobalRaces.OrderedAfterAll(warp.Block.Number, launch.Blocks) || launch.GlobalRaces.Ordered(warp.Block.Number, warp.Block.Number)))
+        if (other < 0 && (launch.GlobalRaces.OrderedAfterAll(warp.Block.Number, launch.Blocks) || launch.GlobalRaces.AcquiresAgain(warp.Block.Number)))
             return;
         var grid = launch.Grid;
         var who = other < 0 ? "other blocks" : $"block {new Index3(other % grid.X, other / grid.X % grid.Y, other / (grid.X * grid.Y))}";

@@ -47,9 +47,9 @@ internal sealed class OrderedAccess : Instruction
         // The access reports in the name of this instruction.
         (access.Written, access.Source, access.Id, access.Function) = (Written, Source, Id, Function);
         if (releases)
-            Races.Synchronize(warp, mask, acquires, releases);
+            Races.Release(warp, mask, fences: true);
         access.Execute(warp, mask);
         if (acquires)
-            Races.Synchronize(warp, mask, acquires, releases);
+            Races.Acquire(warp, mask, fences: true);
     }
 }

@@ -45,7 +45,7 @@ internal sealed unsafe class Atomic(
         address.Compute(warp);
         var bytes = Bytes(type);
         var good = Access.Resolve(warp, this, space, (uint)(bytes * elements), AccessKind.Atomic, mask);
-        Races.Synchronize(warp, good, acquires, releases);
+        Races.Release(warp, good, acquires || releases);
         for (var rest = good; rest != 0; rest &= rest - 1)
         {
             var lane = BitOperations.TrailingZeroCount(rest);
@@ -61,6 +61,7 @@ internal sealed unsafe class Atomic(
                     ((uint*)(warp.Frame + to.Slot))[lane] = (uint)old;
             }
         }
+        Races.Acquire(warp, good, acquires || releases);
     }
 
     internal static int Bytes(AtomicType type) => type switch

@@ -157,7 +157,8 @@ public sealed class ConvolutionKernelTests
     [MemberData(nameof(Tiles))]
     public void No_tile_spills(Precision precision, int tile)
     {
-        PtxEmulator.Cuda.Require();
+        string[] architectures = ["sm_80", "sm_86", "sm_89", "sm_90"];
+        PtxEmulator.Cuda.RequireMachineCode(architectures);
         ImplicitProduct product = new() { Images = 1, Input = (64, 64, 192), Output = (64, 64, 192), Window = (3, 3), Padding = (1, 1) };
         DType type = precision.Storage();
         KernelSources sources = KernelSources.Open();
@@ -168,7 +169,7 @@ public sealed class ConvolutionKernelTests
                 ("X", type), ("Y", type), ("R", type), .. product.Constants(precision, TilesOf(precision)[tile]),
                 ("BIAS", true), ("RESIDUAL", true), ("RESAMPLE", 0), ("SILU", false), ("STATISTICS", true),
             ]);
-        foreach (string architecture in new[] { "sm_80", "sm_86", "sm_89", "sm_90" })
+        foreach (string architecture in architectures)
         {
             CompiledKernels compiled = KernelCompiler.Compile(sources.Text(kernel.File), kernel.File, architecture, kernel.Options.Split('\n'), sources.Headers);
             KernelResources resources = compiled.Resources.Single(r => r.Name == kernel.Entry);

@@ -104,8 +104,11 @@ internal sealed class GpuExecutor : Executor
     /// <summary>Launches one kernel.</summary>
     /// <param name="call">Its position in <see cref="Calls"/>.</param>
     /// <param name="stream">The stream; the executor's own if null.</param>
-    internal void LaunchCall(int call, DriverStream? stream = null) =>
+    internal void LaunchCall(int call, DriverStream? stream = null)
+    {
+        using NvtxRange range = Nvtx.Push(_lowering.Calls[call].Node.Name);
         _driver.Launch(_functions[call], _lowering.Calls[call].Geometry, _arguments[call], stream ?? _stream);
+    }
 
     /// <summary>Waits for everything launched.</summary>
     internal void Synchronize() => _driver.Synchronize(_stream);

@@ -18,13 +18,17 @@ public sealed record KernelResources(
 
 /// <summary>A compiled translation unit.</summary>
 /// <param name="Name">The name it was compiled under, as it appears in source lines.</param>
-/// <param name="Architecture">The target, for instance <c>sm_90</c>.</param>
+/// <param name="Architecture">The target, for instance <c>sm_90</c>; <c>compute_90</c> where that was asked for and the compiler has no machine code for it (<see cref="KernelCompiler.MakesMachineCode(string, out string)"/>).</param>
 /// <param name="Ptx">PTX text in UTF-8.</param>
 /// <param name="Cubin">Machine code; empty if the target is virtual.</param>
 /// <param name="Log">The compiler's log.</param>
 /// <param name="Resources">What the assembler reports for each kernel; empty if the target is virtual.</param>
 public sealed record CompiledKernels(
-    string Name, string Architecture, byte[] Ptx, byte[] Cubin, string Log, IReadOnlyList<KernelResources> Resources);
+    string Name, string Architecture, byte[] Ptx, byte[] Cubin, string Log, IReadOnlyList<KernelResources> Resources)
+{
+    /// <summary>What a device is given: machine code, or PTX where there is none, which its driver then compiles.</summary>
+    public byte[] Image => Cubin.Length > 0 ? Cubin : Ptx;
+}
 
 /// <summary>A source that the CUDA compiler refuses.</summary>
 public sealed class KernelCompileException : KernelsException
@@ -53,12 +57,46 @@ public static partial class KernelCompiler
     public static IReadOnlyList<string> Architectures =>
         [.. Library.SupportedArchitectures.Select(capability => $"sm_{capability.ToString(CultureInfo.InvariantCulture)}")];
 
+    /// <summary>Whether the compiler writes machine code for a target, and so can tell registers and spills; PTX it writes for every target it knows.</summary>
+    /// <param name="architecture">The target.</param>
+    /// <param name="reason">Why not and what to do; empty if it does.</param>
+    /// <exception cref="DeviceException">NVRTC was not found.</exception>
+    public static bool MakesMachineCode(string architecture, out string reason) => MakesMachineCode(architecture, Version, out reason);
+
+    /// <summary>What <see cref="MakesMachineCode(string, out string)"/> says for a compiler of a given version.</summary>
+    internal static bool MakesMachineCode(string architecture, Version compiler, out string reason)
+    {
+        ArgumentNullException.ThrowIfNull(architecture);
+        reason = "";
+        if (!architecture.StartsWith(Real, StringComparison.Ordinal))
+        {
+            reason = $"{architecture} is a virtual architecture, of which there is PTX and no machine code";
+        }
+        else if (compiler.Major < AssemblesAda && Capability(architecture) >= Ada)
+        {
+            // Its own assembler ends the process on some kernels, which nothing can catch (seen with 11.8.89).
+            reason = $"NVRTC {compiler} writes no machine code for {architecture} here, only PTX that the NVIDIA driver compiles: its assembler crashes on some kernels. NVRTC {AssemblesAda} or later does";
+        }
+        return reason.Length == 0;
+    }
+
+    private const string Real = "sm_", Virtual = "compute_";
+
+    // sm_89 and sm_90 came with 11.8; from 12.0 on their assembler is sound.
+    private const int Ada = 89, AssemblesAda = 12;
+
+    private static int Capability(string architecture) =>
+        int.TryParse(architecture.AsSpan(Real.Length).TrimEnd("af"), NumberStyles.None, CultureInfo.InvariantCulture, out var capability) ? capability : 0;
+
     private static Nvrtc Library => Nvrtc.TryGet(out var reason) ?? throw new DeviceException(reason);
 
     /// <summary>Compiles one source for one architecture, keeping source lines.</summary>
     /// <param name="source">CUDA C++.</param>
     /// <param name="name">The file's name, for messages and source lines.</param>
-    /// <param name="architecture">A real (<c>sm_90</c>) or virtual (<c>compute_90</c>) architecture.</param>
+    /// <param name="architecture">
+    /// A real (<c>sm_90</c>) or virtual (<c>compute_90</c>) architecture. A real one of which the compiler makes no machine code is compiled as the virtual one
+    /// (<see cref="MakesMachineCode(string, out string)"/>).
+    /// </param>
     /// <param name="options">More options, for instance <c>-DTILE=64</c>.</param>
     /// <param name="headers">Texts of <c>#include</c>d files by name.</param>
     /// <exception cref="KernelCompileException">The compiler refused the source.</exception>
@@ -68,13 +106,25 @@ public static partial class KernelCompiler
         string name,
         string architecture,
         IEnumerable<string>? options = null,
+        IEnumerable<KeyValuePair<string, string>>? headers = null) => CompileAs(Version, source, name, architecture, options, headers);
+
+    /// <summary>Compiles as a compiler of a given version may be asked to.</summary>
+    internal static CompiledKernels CompileAs(
+        Version compiler,
+        string source,
+        string name,
+        string architecture,
+        IEnumerable<string>? options = null,
         IEnumerable<KeyValuePair<string, string>>? headers = null)
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(architecture);
+        var real = architecture.StartsWith(Real, StringComparison.Ordinal);
+        if (real && !MakesMachineCode(architecture, compiler, out _))
+            (architecture, real) = (Virtual + architecture[Real.Length..], false);
         List<string> all = [$"--gpu-architecture={architecture}", "--generate-line-info", "--std=c++17"];
-        if (architecture.StartsWith("sm_", StringComparison.Ordinal))
+        if (real)
             all.Add("--ptxas-options=-v");
         all.AddRange(options ?? []);
         var (ok, log, ptx, cubin) = Library.Compile(source, name, [.. headers ?? []], all);

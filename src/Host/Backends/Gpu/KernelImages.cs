@@ -3,11 +3,9 @@ namespace Kernels.Backends.Gpu;
 /// <summary>Compiles kernels for one target, or takes them from the cache.</summary>
 /// <param name="sources">The texts.</param>
 /// <param name="cache">Where images are kept.</param>
-/// <param name="architecture">The target, real (<c>sm_90</c>: machine code) or virtual (<c>compute_90</c>: PTX).</param>
+/// <param name="architecture">The target, real (<c>sm_90</c>: machine code, or PTX where the compiler makes none) or virtual (<c>compute_90</c>: PTX).</param>
 public sealed class KernelImages(KernelSources sources, KernelCache cache, string architecture)
 {
-    private readonly bool _machineCode = architecture.StartsWith("sm_", StringComparison.Ordinal);
-
     /// <summary>The image of a kernel's file and options.</summary>
     /// <param name="spec">The kernel.</param>
     /// <exception cref="KernelCompileException">It does not compile; the message holds the compiler's log.</exception>
@@ -21,7 +19,7 @@ public sealed class KernelImages(KernelSources sources, KernelCache cache, strin
         }
 
         return canCompile
-            ? Image(Compile(spec))
+            ? Compile(spec).Image
             : throw new DeviceException($"{spec} is not among the compiled kernels in {cache.Directory ?? "memory"}, and cannot be compiled: {reason}");
     }
 
@@ -33,11 +31,9 @@ public sealed class KernelImages(KernelSources sources, KernelCache cache, strin
     {
         CompiledKernels compiled = KernelCompiler.Compile(
             sources.Text(spec.File), spec.File, architecture, spec.Options.Split('\n', StringSplitOptions.RemoveEmptyEntries), sources.Headers);
-        cache.Add(Key(spec), KernelCompiler.Version, Image(compiled));
+        cache.Add(Key(spec), KernelCompiler.Version, compiled.Image);
         return compiled;
     }
 
     private string Key(KernelSpec spec) => KernelCache.Key(sources.Text(spec.File), sources.Headers, spec, architecture);
-
-    private byte[] Image(CompiledKernels compiled) => _machineCode ? compiled.Cubin : compiled.Ptx;
 }

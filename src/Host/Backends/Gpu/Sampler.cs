@@ -39,13 +39,16 @@ internal static class Sampler
     {
         IReadOnlyList<Tensor> inputs = node.Inputs;
         Shape shape = node.Output.Shape;
+        bool history = op.HistoryLength > 0;
         StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])), inputs, 2)
-            .Add(op.Noise ? lowering.Address(inputs[4]) : 0)
-            .Add(op.DrawsNoise ? lowering.Address(inputs[5]) : 0)
-            .Add(op.Guided ? lowering.Address(inputs[^1]) : 0)
+            .Add(op.Noise ? lowering.Address(inputs[SamplerUpdate.NoiseInput]) : 0)
+            .Add(op.DrawsNoise ? lowering.Address(inputs[SamplerUpdate.NoiseInput + 1]) : 0)
+            .Add(op.Guided ? lowering.Address(inputs[op.GradientInput]) : 0)
+            .Add(history ? lowering.Address(inputs[op.HistoryInput]) : 0)
             .Add(lowering.Address(node.Outputs[0]))
             .Add(lowering.Address(node.Outputs[1]))
-            .Add(op.Advances ? lowering.Address(node.Outputs[2]) : 0)
+            .Add(history ? lowering.Address(node.Outputs[SamplerUpdate.HistoryOutput]) : 0)
+            .Add(op.Advances ? lowering.Address(node.Outputs[^1]) : 0)
             .Add(op.Advances ? lowering.Constants<int>([0]) : 0);
         Emit(
             lowering,
@@ -59,6 +62,8 @@ internal static class Sampler
             ("CLIP", op.Parameterization.ClipDenoised),
             ("NOISE", op.Noise),
             ("GUIDED", op.Guided),
+            ("HISTORY", op.HistoryLength),
+            ("HISTORY_EPS", op.Sampler.History() == SamplerHistory.Eps),
             ("DRAWS_NOISE", op.DrawsNoise),
             ("CLASSIFIER_FREE", op.ClassifierFree),
             ("ADVANCES", op.Advances));
