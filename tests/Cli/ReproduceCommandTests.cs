@@ -82,6 +82,37 @@ public sealed class ReproduceCommandTests : IDisposable
         (await CliRun.Of("reproduce", _folder["a.png"], "--diffusion", Path.Combine(weights, "shapes32_diffusion.safetensors"))).Expect(ExitCode.Done);
     }
 
+    [Theory]
+    [InlineData("--sampler", "ddim", "--eta", "0.5")]
+    [InlineData("--interpolate", "9")]
+    [InlineData("--init", "IMAGE", "--strength", "0.5")]
+    [InlineData("--inpaint", "IMAGE", "--mask", "MASK")]
+    [InlineData("--inpaint", "IMAGE", "--mask", "MASK", "--repaint-jumps", "1", "--repaint-resamples", "2")]
+    [InlineData("--cfg-scale", "1.5", "--classifier-scale", "0")]
+    public async Task Every_task_is_reproduced(params string[] task)
+    {
+        Picture("image.png", 3, i => (byte)(i % 251));
+        Picture("mask.png", 1, i => (byte)(i % 32 < 16 ? 255 : 0));
+        await Sample([.. task.Select(t => t switch { "IMAGE" => _folder["image.png"], "MASK" => _folder["mask.png"], _ => t }), "--num-samples", "3", "--output", _folder["a.npz"]]);
+        (await CliRun.Of("reproduce", _folder["a.npz"], "--batch-size", "2")).Expect(ExitCode.Done);
+    }
+
+    [Fact]
+    public async Task An_input_that_is_missing_or_another_is_refused()
+    {
+        Picture("image.png", 3, i => (byte)(i % 251));
+        await Sample("--init", _folder["image.png"], "--output", _folder["a.png"]);
+        File.Move(_folder["image.png"], _folder["moved.png"]);
+        CliRun missing = (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.InvalidFile);
+        Assert.Contains("--input init=PATH", missing.Error, StringComparison.Ordinal);
+        (await CliRun.Of("reproduce", _folder["a.png"], "--input", $"init={_folder["moved.png"]}")).Expect(ExitCode.Done);
+        (await CliRun.Of("reproduce", _folder["a.png"], "--input", $"mask={_folder["moved.png"]}")).Expect(ExitCode.Usage);
+        (await CliRun.Of("reproduce", _folder["a.png"], "--input", "init")).Expect(ExitCode.Usage);
+        Picture("image.png", 3, i => (byte)(i % 249));
+        CliRun other = (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.InvalidFile);
+        Assert.Contains("is not the input 'init'", other.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Other_versions_and_devices_are_told()
     {
@@ -103,6 +134,9 @@ public sealed class ReproduceCommandTests : IDisposable
         (await CliRun.Of("reproduce", _folder["x.txt"])).Expect(ExitCode.InvalidFile);
         (await CliRun.Of("reproduce", _folder["x.npz"], "--batch-size", "0")).Expect(ExitCode.Usage);
     }
+
+    private void Picture(string name, int channels, Func<int, byte> sample) =>
+        Png.Save(_folder[name], new Image(32, 32, channels, [.. Enumerable.Range(0, 32 * 32 * channels).Select(sample)]));
 
     private void Edit(Action<JsonNode> change)
     {

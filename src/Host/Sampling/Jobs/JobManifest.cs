@@ -59,7 +59,7 @@ public sealed record JobManifest
             Job = JobIdentity.Of(sampler, request),
             Images = new ReceiptImages(0, request.Count, sampler.Height, sampler.Width, sampler.Channels),
             Labels = sampler.ClassCount > 0,
-            HashedSteps = hashSteps ? sampler.Table.Count : null,
+            HashedSteps = hashSteps ? sampler.StepsOf(request) : null,
             ShardSize = shardSize,
         };
     }

@@ -51,7 +51,7 @@ internal sealed class PictureJob : SampleJob
 
     public override int Remaining => _batches.Sum(b => b.Count);
 
-    private int? HashedSteps => Output.HashSteps ? Sampler.Table.Count : null;
+    private int? HashedSteps => Output.HashSteps ? Sampler.StepsOf(Request) : null;
 
     public override JobResult Run(BatchStepCallback? onStep = null, bool keepSteps = false, CancellationToken cancellationToken = default)
     {

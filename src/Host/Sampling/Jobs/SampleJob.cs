@@ -145,7 +145,7 @@ public abstract class SampleJob(Sampler sampler, SampleRequest request, SampleOu
         int imageBytes = Sampler.Height * Sampler.Width * Sampler.Channels;
         byte[] pixels = new byte[count * imageBytes];
         List<long> labels = [];
-        StepHashes? hashes = Output.HashSteps ? new StepHashes(count, Sampler.Table.Count) : null;
+        StepHashes? hashes = Output.HashSteps ? new StepHashes(count, Sampler.StepsOf(Request)) : null;
         for (int at = 0; at < count;)
         {
             int batch = Math.Min(Request.BatchSize, count - at), start = first + at;

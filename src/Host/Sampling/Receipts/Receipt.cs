@@ -58,7 +58,7 @@ public sealed record JobIdentity
     public IReadOnlyList<int>? LowRes { get; init; }
 
     /// <summary>The images of the job.</summary>
-    public required SampleRequest Request { get; init; }
+    public required ReceiptRequest Request { get; init; }
 
     /// <summary>Describes a job.</summary>
     /// <param name="sampler">The models, opened.</param>
@@ -78,7 +78,7 @@ public sealed record JobIdentity
             Settings = options.Settings,
             DisabledFusions = [.. options.DisabledFusions.Order(StringComparer.Ordinal)],
             LowRes = options.LowRes is (int height, int width) ? [height, width] : null,
-            Request = request,
+            Request = ReceiptRequest.Of(request, options),
         };
     }
 
@@ -93,6 +93,7 @@ public sealed record JobIdentity
         Settings = Settings,
         DisabledFusions = DisabledFusions,
         LowRes = LowRes is [int height, int width] ? (height, width) : null,
+        Inpainting = Request.Inpainting,
     };
 }
 
@@ -113,7 +114,8 @@ public sealed record ReceiptImages(long First, int Count, int Height, int Width,
     RespectNullableAnnotations = true,
     RespectRequiredConstructorParameters = true,
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
-    Converters = [typeof(SnakeCaseEnum<SamplerKind>), typeof(SnakeCaseEnum<Precision>)],
+    NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    Converters = [typeof(SnakeCaseEnum<SamplerKind>), typeof(SnakeCaseEnum<StepSpacing>), typeof(SnakeCaseEnum<Precision>)],
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(Receipt))]
 [JsonSerializable(typeof(JobManifest))]
