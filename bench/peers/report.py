@@ -138,3 +138,11 @@ def show(r):
     what = r.get("op", "").split(" ")[0] or r["part"]
     times = f"{r['median_ms']:>10.3f} ms, least {r['min_ms']:>9.3f}, spread {r['spread']:>6.1%}" if "median_ms" in r else f"not measured: {r.get('error', '')[:160]}"
     print(f"{r['model']:<10} {r['batch']:>3} {r['precision']:<5} {what:<20} {r['engine']:<28} {times}", flush=True)
+
+
+if __name__ == "__main__":
+    # Several reports of one machine as one: report.py ALL.json ONE.json ...
+    import sys
+
+    reports = [load(path) for path in sys.argv[2:]]
+    save(sys.argv[1], reports[0]["header"], [r for one in reports for r in one["rows"]])

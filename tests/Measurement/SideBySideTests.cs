@@ -50,6 +50,31 @@ public sealed class SideBySideTests
         (await CliRun.Of("bench", "table", folder["t.md"])).Expect(ExitCode.InvalidFile);
     }
 
+    [Fact]
+    public async Task The_short_table_takes_the_place_of_the_last()
+    {
+        using TemporaryFolder folder = new();
+        BenchRow slow = s_own with { Precision = "fp16", MedianMs = 10, RooflineShare = 0.25, Tflops = 12.34 }, failed = s_own with { Model = "adm512", MedianMs = null, Error = "no memory" };
+        BenchRow eager = s_rival with { Precision = "fp16", MedianMs = 30 }, graph = eager with { Engine = "pytorch cuda graph", MedianMs = 8 };
+        BenchRow wrong = eager with { Engine = "pytorch compile", MedianMs = 1, Verified = new Verdict("pytorch eager fp32", null, 1) };
+        ReportComparisonTests.Report(slow, failed).Save(folder["own.json"]);
+        ReportComparisonTests.Report(eager, graph, wrong).Save(folder["rivals.json"]);
+        File.WriteAllText(folder["page.md"], $"before\n{BenchSummary.Begin}\nold\n{BenchSummary.End}\nafter\n");
+        for (int i = 0; i < 2; i++)
+        {
+            (await CliRun.Of("bench", "table", folder["own.json"], folder["rivals.json"], "--summary", folder["page.md"])).Expect(ExitCode.Done);
+        }
+
+        string[] lines = File.ReadAllLines(folder["page.md"]);
+        Assert.Equal(("before", "after"), (lines[0], lines[^1]));
+        Assert.DoesNotContain("old", lines);
+        Assert.Contains("| adm64 | 1 | fp16 | 10.00 | 12.3 | 25 % | 30.00 | 3.00 | 8.00 (pytorch cuda graph) | 0.80 |", lines);
+        Assert.Contains("| adm512 | 1 | fp32 | no memory | – | – | – | – | – | – |", lines);
+        File.WriteAllText(folder["page.md"], "no place");
+        CliRun run = (await CliRun.Of("bench", "table", folder["own.json"], "--summary", folder["page.md"])).Expect(ExitCode.InvalidFile);
+        Assert.Contains(BenchSummary.Begin, run.Error, StringComparison.Ordinal);
+    }
+
     // A rival builds the models from this.
     [Fact]
     public void A_report_says_what_models_were_measured()

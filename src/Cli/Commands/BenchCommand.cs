@@ -139,7 +139,12 @@ internal static class BenchCommand
     {
         Argument<string[]> files = new("reports") { Description = "What kernels bench --json wrote, and what the rivals in bench/peers wrote.", Arity = ArgumentArity.OneOrMore };
         Option<string?> markdown = new("--markdown") { Description = "Also write the table as Markdown.", HelpName = "file" };
-        Command command = new("table", $"Show what several reports measured side by side, every engine, whoever is faster. {SideBySide.Rule}") { files, markdown };
+        Option<string?> summary = new("--summary")
+        {
+            Description = $"Also put a short table of guided steps into a Markdown file, in place of what stands between {BenchSummary.Begin} and {BenchSummary.End} there.",
+            HelpName = "file",
+        };
+        Command command = new("table", $"Show what several reports measured side by side, every engine, whoever is faster. {SideBySide.Rule}") { files, markdown, summary };
         command.SetAction(parsed =>
         {
             BenchReport[] reports = [.. parsed.GetValue(files)!.Select(BenchReport.Load)];
@@ -153,6 +158,11 @@ internal static class BenchCommand
             if (parsed.GetValue(markdown) is string file)
             {
                 SideBySide.SaveMarkdown(tables, file);
+            }
+
+            if (parsed.GetValue(summary) is string page)
+            {
+                BenchSummary.Save(reports, tables, page);
             }
 
             return ExitCode.Done;
