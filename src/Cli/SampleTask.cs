@@ -15,7 +15,7 @@ internal sealed record SampleTask
 
     public InitialImages? Init { get; init; }
 
-    public LatentNoise? Latents { get; init; }
+    public LatentFile? Latents { get; init; }
 
     public ulong? InterpolateTo { get; init; }
 
@@ -35,7 +35,8 @@ internal sealed record SampleTask
     /// <exception cref="InvalidFileException">Images have the wrong size.</exception>
     public SampleRequest Apply(Sampler sampler, SampleRequest request)
     {
-        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents, InterpolateTo = InterpolateTo };
+        Latents?.Require(request.Count, sampler.Height, sampler.Width, sampler.Channels);
+        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents?.Take(request.Count), LatentsFile = Latents?.Path, InterpolateTo = InterpolateTo };
         sampler.Check(request);
         return request;
     }

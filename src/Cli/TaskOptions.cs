@@ -67,7 +67,7 @@ internal sealed class TaskOptions
             Inpainting = inpaint is null ? null : new InpaintingSchedule(parsed.GetValue(_jumps), resamples),
             Known = inpaint is null ? null : new KnownImages(ImageSet.Load(inpaint), ImageSet.Load(mask!).ToGrey()),
             Init = Load(_init) is ImageSet images ? new InitialImages(images, parsed.GetValue(_strength)) : null,
-            Latents = parsed.GetValue(_latents) is string latents ? LatentNoise.Read(latents) : null,
+            Latents = parsed.GetValue(_latents) is string latents ? LatentFile.Read(latents) : null,
             InterpolateTo = parsed.GetValue(_interpolate),
             ClassesFile = parsed.GetValue(_classesFile),
         };

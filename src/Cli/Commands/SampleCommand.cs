@@ -35,7 +35,14 @@ internal static class SampleCommand
     }
 
     private static int Run(
-        CliConsole console, ParseResult parsed, SampleOptions options, TaskOptions tasks, ModelOptions models, DeviceOptions device, JobOptions jobs, CancellationToken cancellationToken)
+        CliConsole console,
+        ParseResult parsed,
+        SampleOptions options,
+        TaskOptions tasks,
+        ModelOptions models,
+        DeviceOptions device,
+        JobOptions jobs,
+        CancellationToken cancellationToken)
     {
         SampleTask task = tasks.Read(parsed);
         SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);

@@ -1,4 +1,3 @@
-using System.Text.Json.Serialization;
 using Kernels.Diffusion;
 using Kernels.Imaging;
 
@@ -11,7 +10,6 @@ public sealed record SampleRequest
     public required int Count { get; init; }
 
     /// <summary>Images sampled at once; the last batch may be smaller.</summary>
-    [JsonIgnore]
     public int BatchSize { get; init; } = 16;
 
     /// <summary>Seed of all noise.</summary>
@@ -29,8 +27,11 @@ public sealed record SampleRequest
     /// <summary>Images to begin with; null for pure noise.</summary>
     public InitialImages? Init { get; init; }
 
-    /// <summary>Noise to begin with, x_T of all images, such as what <see cref="DdimInversion"/> makes; null draws it from the seed.</summary>
-    public LatentNoise? Latents { get; init; }
+    /// <summary>Noise to begin with, x_T of all images as <c>[Count, H, W, C]</c>, such as what <see cref="DdimInversion"/> makes; null draws it from the seed.</summary>
+    public float[]? Latents { get; init; }
+
+    /// <summary>The file that <see cref="Latents"/> are from, for receipts.</summary>
+    public string? LatentsFile { get; init; }
 
     /// <summary>
     /// The seed at the other end: image i begins with the point i / (Count - 1) of the way from x_T of image 0 of <see cref="Seed"/> to x_T of image 0 of this one (<see cref="Slerp"/>). All images

@@ -25,7 +25,9 @@ public sealed partial class Sampler
         Require(request.Init is null || request.Known is null, "images to begin with and known regions exclude each other; inpaint, or start from an image");
         Require(request.InterpolateTo is null || (request.Init is null && request.Known is null), "interpolation is between two noises; it takes no images");
         Require(request.Latents is null || (request.Init is null && request.InterpolateTo is null), "latents to begin with, images to begin with and interpolation exclude each other");
-        request.Latents?.Require(request.Count, Height, Width, Channels);
+        Require(
+            request.Latents is null || request.Latents.Length == (long)request.Count * _steps.ImageElements,
+            $"{request.Latents?.Length} values are not the latents of {request.Count} images [{Height}, {Width}, {Channels}]");
         Require(
             request.Init is null || Options.Settings.Sampler.History() == SamplerHistory.None,
             $"images to begin with need a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Options.Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
@@ -66,7 +68,7 @@ public sealed partial class Sampler
             LowRes = request.LowRes?.Read(first, count),
             Known = request.Known?.Images.Read(first, count),
             Mask = request.Known?.ReadMasks(first, count),
-            Initial = request.Latents?.Read(first, count),
+            Initial = request.Latents?.AsSpan(checked((int)(first * _steps.ImageElements)), count * _steps.ImageElements).ToArray(),
         };
         if (request.InterpolateTo is ulong other)
         {

@@ -17,6 +17,7 @@ public static class Reproduction
 {
     /// <summary>Samples the images of a receipt again and compares.</summary>
     /// <param name="receipt">The receipt.</param>
+    /// <param name="request">Its request (<see cref="ReceiptRequest.ToRequest"/>).</param>
     /// <param name="picture">The picture that it was in; null if it was none.</param>
     /// <param name="sampler">The models, opened from <see cref="JobIdentity.ToOptions"/>.</param>
     /// <param name="batchSize">Images sampled at once.</param>
@@ -26,19 +27,20 @@ public static class Reproduction
     /// <exception cref="DeviceException">The device lacks memory or failed.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static ReproductionResult Run(
-        Receipt receipt, Image? picture, Sampler sampler, int batchSize, Action<int>? onStep = null, CancellationToken cancellationToken = default)
+        Receipt receipt, SampleRequest request, Image? picture, Sampler sampler, int batchSize, Action<int>? onStep = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(receipt);
+        ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(sampler);
         ArgumentOutOfRangeException.ThrowIfLessThan(batchSize, 1);
         ReceiptImages images = receipt.Images;
         if ((sampler.Height, sampler.Width, sampler.Channels) != (images.Height, images.Width, images.Channels)
-            || (receipt.StepHashes is { } recorded && recorded.Steps.Count != sampler.StepsOf(receipt.Job.Request)))
+            || (receipt.StepHashes is { } recorded && recorded.Steps.Count != sampler.StepsOf(request)))
         {
             throw new ConfigurationException("the receipt contradicts itself: its images or steps are not those that its models and settings make");
         }
 
-        int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(receipt.Job.Request);
+        int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(request);
         using ReceiptBuilder builder = new(receipt.Job, images, steps);
         byte[]? pixels = picture is null ? null : new byte[(long)images.Count * images.Height * images.Width * images.Channels];
         for (int at = 0; at < images.Count; at += batchSize)
@@ -46,7 +48,7 @@ public static class Reproduction
             int count = Math.Min(batchSize, images.Count - at);
             StepHashes? hashes = steps is int s ? new StepHashes(count, s) : null;
             SampledImages sampled = sampler.Sample(
-                receipt.Job.Request, images.First + at, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
+                request, images.First + at, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
             byte[] bytes = Imaging.Images.ToBytes(sampled.Images);
             builder.Add(bytes, hashes);
             if (pixels is not null)
