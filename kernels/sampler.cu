@@ -75,21 +75,10 @@ __device__ __forceinline__ float mul(float a, float b) { return __fmul_rn(a, b);
 
 #define FIRST_ELEMENT ((blockIdx.x * blockDim.x + threadIdx.x) * V)
 
-// z[0..V) of the elements from `element` on, counted over all images.
+// The noise of a step, of the elements from `element` on.
 __device__ __forceinline__ void noise_at(const int* seed, const int* image_index, int step, unsigned element, float (&z)[V])
 {
-    const unsigned image = element / ELEMENTS, e = element % ELEMENTS;
-    const Normals four = normals(seed, image_index + 2 * image, (unsigned)step + 1, e / 4);
-    if (V == 4)
-    {
-#pragma unroll
-        for (int k = 0; k < V; k++)
-            z[k] = four.at[k];
-    }
-    else
-    {
-        z[0] = e % 4 == 0 ? four.at[0] : e % 4 == 1 ? four.at[1] : e % 4 == 2 ? four.at[2] : four.at[3];
-    }
+    normals_at<V>(seed, image_index, (unsigned)step + 1, element, ELEMENTS, z);
 }
 
 extern "C" __global__ void step_noise(const int* seed, const int* image_index, const int* step, float* z, unsigned n)

@@ -44,6 +44,9 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         new("two images", new StepNoise([2, 4, 4, 3]), Whole("seed", [2], -7, 3), Whole("image_index", [2, 2], 5, 0, -1, 1), Whole("step", [1], 3)),
         .. s_parameterizations.Select(p => new OpCase(
             p.Name, new ClassifierFreeGuidance(Of(p)), [Output("both", [4, 3, 5, 3], Of(p)), .. Table(Of(p), SamplerKind.Ddpm, 1)])),
+        .. from step in new[] { 0, 1, 2 }
+           from width in new[] { 5, 8 }
+           select Known($"step {step}, width {width}", [2, 3, width, 3], step),
         .. from p in s_parameterizations
            from sampler in new[] { SamplerKind.Ddpm, SamplerKind.Ddim, SamplerKind.DdimReverse }
            from step in new[] { 0, 2, Steps - 1 }
@@ -92,6 +95,11 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(4, 4, 6), F(5, 16), I(1)], "model output [2N, H, W, K] must have 4 axes"),
         new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(3, 4, 4, 6), F(5, 16), I(1)], "the two halves of", "f32[3, 4, 4, 6]"),
         new(new ClassifierFreeGuidance(Of(s_parameterizations[0])), [F(2, 4, 4, 5), F(5, 16), I(1)], "predictions and variances", "f32[2, 4, 4, 5]"),
+        new(new KnownRegion(), [F(2, 4, 4, 3)], "takes 7 inputs, got 1"),
+        new(new KnownRegion(), KnownTypes(known: F(1, 4, 4, 3)), "known image must be [2, 4, 4, 3]", "f32[1, 4, 4, 3]"),
+        new(new KnownRegion(), KnownTypes(mask: F(2, 4, 4, 3)), "mask [N, H, W, 1] must be [2, 4, 4, 1]", "f32[2, 4, 4, 3]"),
+        new(new KnownRegion(), KnownTypes(levels: F(5, 3)), "the levels must have 4 columns", "f32[5, 3]"),
+        new(new KnownRegion(), KnownTypes(seed: I(1)), "seed [2] must be [2]", "i32[1]"),
         new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 6)], "takes 4 inputs, got 2"),
         new(Plain, [F(4, 4, 3), F(4, 4, 6), F(5, 16), I(1)], "x [N, H, W, C] must have 4 axes", "f32[4, 4, 3]"),
         new(Plain, [F(2, 4, 4, 3), F(2, 4, 4, 3), F(5, 16), I(1)], "model output [N, H, W, K] must be [2, 4, 4, 6]", "f32[2, 4, 4, 3]"),
@@ -119,6 +127,21 @@ public sealed class StepTests : ForwardOpTests<StepTests>, IOpCases
         operands.AddRange(History(sampler, x));
         return new OpCase($"{name}, {sampler}, {(noise ? "draws and " : "")}advances{(guided ? ", guided" : "")}{(free ? ", two halves" : "")}", op, operands) { Tolerance = 3e-6 };
     }
+
+    private static TensorType[] KnownTypes(TensorType? known = null, TensorType? mask = null, TensorType? levels = null, TensorType? seed = null) =>
+        [F(2, 4, 4, 3), known ?? F(2, 4, 4, 3), mask ?? F(2, 4, 4, 1), levels ?? F(5, 4), I(1), seed ?? I(2), I(2, 2)];
+
+    // Step 0 jumps back up, step 2 is the last: nothing is added. A mask of 0, of 1 and between.
+    private static OpCase Known(string name, Shape x, int step) => new(
+        name,
+        new KnownRegion(),
+        Operand.Input("x", x),
+        Operand.Input("known", x, 0.5),
+        new Operand("mask", x.With(3, 1), (random, _) => [.. Enumerable.Range(0, x.Elements / x[3]).Select(_ => random.Next(3) / 2.0)]),
+        Operand.Of("levels", [3, 4], 0.3, 0.95, 0.8, 0.6, 0.6, 0.8, 1, 0, 1, 0, 1, 0),
+        Whole("step", [1], step),
+        Whole("seed", [2], -7, 3),
+        Whole("image_index", [2, 2], 5, 0, -1, 1));
 
     private static Operand[] History(SamplerKind sampler, Shape x) => sampler.HistoryLength() > 0 ? [Operand.Input("history", [sampler.HistoryLength(), .. x])] : [];
 

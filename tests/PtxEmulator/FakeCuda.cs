@@ -19,6 +19,9 @@ internal static unsafe class FakeCuda
 
     internal static byte[] Arguments { get; private set; } = [];
 
+    /// <summary>Whether there is plenty of memory, every kernel is found, and what a step calls is neither noted nor done, so that whatever is allocated meanwhile is the caller's.</summary>
+    internal static bool IsIdle { get; set; }
+
     internal static int LiveHandles { get; private set; }
 
     private static bool isCapturing;
@@ -27,7 +30,7 @@ internal static unsafe class FakeCuda
     {
         Calls.Clear();
         Results.Clear();
-        (LiveHandles, isCapturing) = (0, false);
+        (LiveHandles, isCapturing, IsIdle) = (0, false, false);
         Fill();
         return new LibCuda(name => without.Contains(name) ? 0 : Exports.GetValueOrDefault(name));
     }
@@ -117,19 +120,19 @@ internal static unsafe class FakeCuda
     [UnmanagedCallersOnly] private static int GetAttribute(int* value, int attribute, int device) { *value = attribute switch { 16 => 132, 75 => 9, 76 => 0, 97 => 232448, _ => -1 }; return 0; }
     [UnmanagedCallersOnly] private static int Retain(nint* context, int device) => New(context, 77, "cuDevicePrimaryCtxRetain");
     [UnmanagedCallersOnly] private static int Release(int device) => Gone("cuDevicePrimaryCtxRelease");
-    [UnmanagedCallersOnly] private static int SetCurrent(nint context) => Note("cuCtxSetCurrent", $"{context}");
-    [UnmanagedCallersOnly] private static int SynchronizeAll() => Note("cuCtxSynchronize");
+    [UnmanagedCallersOnly] private static int SetCurrent(nint context) => IsIdle ? 0 : Note("cuCtxSetCurrent", $"{context}");
+    [UnmanagedCallersOnly] private static int SynchronizeAll() => IsIdle ? 0 : Note("cuCtxSynchronize");
     [UnmanagedCallersOnly] private static int Alloc(ulong* address, nuint bytes) { var result = Note("cuMemAlloc", $"{bytes}"); *address = result == 0 ? (ulong)NativeMemory.Alloc(bytes) : 0; return result; }
     [UnmanagedCallersOnly] private static int Free(ulong address) { var result = Note("cuMemFree"); if (result == 0) NativeMemory.Free((void*)address); return result; }
-    [UnmanagedCallersOnly] private static int Info(nuint* free, nuint* total) { (*free, *total) = (1000, 2000); return 0; }
-    [UnmanagedCallersOnly] private static int ToDevice(ulong to, void* from, nuint bytes, nint stream) { CapturedSource = (nint)from; Buffer.MemoryCopy(from, (void*)to, bytes, bytes); return Note("cuMemcpyHtoDAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int Info(nuint* free, nuint* total) { (*free, *total) = IsIdle ? ((nuint)40 << 30, (nuint)80 << 30) : (1000, 2000); return 0; }
+    [UnmanagedCallersOnly] private static int ToDevice(ulong to, void* from, nuint bytes, nint stream) { if (IsIdle) return 0; CapturedSource = (nint)from; Buffer.MemoryCopy(from, (void*)to, bytes, bytes); return Note("cuMemcpyHtoDAsync", $"{bytes}, {stream}"); }
     [UnmanagedCallersOnly] private static int AllocateHost(void** address, nuint bytes) { *address = NativeMemory.Alloc(bytes); return Note("cuMemAllocHost", $"{bytes}"); }
 
     [UnmanagedCallersOnly] private static int FreeHost(void* address) { NativeMemory.Free(address); return Note("cuMemFreeHost", ""); }
 
-    [UnmanagedCallersOnly] private static int ToHost(void* to, ulong from, nuint bytes, nint stream) { Buffer.MemoryCopy((void*)from, to, bytes, bytes); return Note("cuMemcpyDtoHAsync", $"{bytes}, {stream}"); }
-    [UnmanagedCallersOnly] private static int Within(ulong to, ulong from, nuint bytes, nint stream) { Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes); return Note("cuMemcpyDtoDAsync", $"{bytes}, {stream}"); }
-    [UnmanagedCallersOnly] private static int Set(ulong to, byte value, nuint bytes, nint stream) { NativeMemory.Fill((void*)to, bytes, value); return Note("cuMemsetD8Async", $"{value}, {bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int ToHost(void* to, ulong from, nuint bytes, nint stream) { if (IsIdle) return 0; Buffer.MemoryCopy((void*)from, to, bytes, bytes); return Note("cuMemcpyDtoHAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int Within(ulong to, ulong from, nuint bytes, nint stream) { if (IsIdle) return 0; Buffer.MemoryCopy((void*)from, (void*)to, bytes, bytes); return Note("cuMemcpyDtoDAsync", $"{bytes}, {stream}"); }
+    [UnmanagedCallersOnly] private static int Set(ulong to, byte value, nuint bytes, nint stream) { if (IsIdle) return 0; NativeMemory.Fill((void*)to, bytes, value); return Note("cuMemsetD8Async", $"{value}, {bytes}, {stream}"); }
 
     internal static nint CapturedSource { get; private set; }
 
@@ -147,7 +150,7 @@ internal static unsafe class FakeCuda
     }
 
     [UnmanagedCallersOnly] private static int Unload(nint module) => Gone("cuModuleUnload");
-    [UnmanagedCallersOnly] private static int GetFunction(nint* function, nint module, byte* name) { *function = 6; return Marshal.PtrToStringUTF8((nint)name) == "k" ? Note("cuModuleGetFunction") : 500; }
+    [UnmanagedCallersOnly] private static int GetFunction(nint* function, nint module, byte* name) { *function = 6; return IsIdle || Marshal.PtrToStringUTF8((nint)name) == "k" ? Note("cuModuleGetFunction") : 500; }
     [UnmanagedCallersOnly] private static int GetGlobal(ulong* address, nuint* bytes, nint module, byte* name) { (*address, *bytes) = (4096, 12); return Marshal.PtrToStringUTF8((nint)name) == "v" ? 0 : 500; }
     [UnmanagedCallersOnly] private static int FunctionAttribute(int* value, int attribute, nint function) { *value = 1024; return attribute == 1 ? 0 : 1; }
     [UnmanagedCallersOnly] private static int SetFunctionAttribute(nint function, int attribute, int value) => Note("cuFuncSetAttribute", $"{function}, {attribute}, {value}");
@@ -163,6 +166,8 @@ internal static unsafe class FakeCuda
     [UnmanagedCallersOnly]
     private static int Launch(nint function, uint gx, uint gy, uint gz, uint bx, uint by, uint bz, uint shared, nint stream, void** parameters, void** extra)
     {
+        if (IsIdle)
+            return 0;
         // CU_LAUNCH_PARAM_BUFFER_POINTER is 1, _BUFFER_SIZE 2, _END 0.
         var isPacked = parameters == null && (nint)extra[0] == 1 && (nint)extra[2] == 2 && extra[4] == null;
         Arguments = isPacked ? new ReadOnlySpan<byte>(extra[1], (int)*(nuint*)extra[3]).ToArray() : [];
@@ -173,19 +178,19 @@ internal static unsafe class FakeCuda
 
     [UnmanagedCallersOnly] private static int CreateStream(nint* stream, uint flags) => New(stream, ++streams, "cuStreamCreate", $"{flags}");
     [UnmanagedCallersOnly] private static int DestroyStream(nint stream) => Gone("cuStreamDestroy");
-    [UnmanagedCallersOnly] private static int SynchronizeStream(nint stream) => Note("cuStreamSynchronize");
-    [UnmanagedCallersOnly] private static int WaitEvent(nint stream, nint driverEvent, uint flags) => Note("cuStreamWaitEvent");
+    [UnmanagedCallersOnly] private static int SynchronizeStream(nint stream) => IsIdle ? 0 : Note("cuStreamSynchronize");
+    [UnmanagedCallersOnly] private static int WaitEvent(nint stream, nint driverEvent, uint flags) => IsIdle ? 0 : Note("cuStreamWaitEvent");
     [UnmanagedCallersOnly] private static int IsCapturing(nint stream, int* status) { *status = isCapturing ? 1 : 0; return 0; }
     [UnmanagedCallersOnly] private static int BeginCapture(nint stream, int mode) { isCapturing = true; return Note("cuStreamBeginCapture", $"{mode}"); }
     [UnmanagedCallersOnly] private static int EndCapture(nint stream, nint* graph) { isCapturing = false; return New(graph, 8, "cuStreamEndCapture"); }
     [UnmanagedCallersOnly] private static int CreateEvent(nint* driverEvent, uint flags) => New(driverEvent, 9, "cuEventCreate", $"{flags}");
     [UnmanagedCallersOnly] private static int DestroyEvent(nint driverEvent) => Gone("cuEventDestroy");
-    [UnmanagedCallersOnly] private static int Record(nint driverEvent, nint stream) => Note("cuEventRecord");
-    [UnmanagedCallersOnly] private static int SynchronizeEvent(nint driverEvent) => Note("cuEventSynchronize");
+    [UnmanagedCallersOnly] private static int Record(nint driverEvent, nint stream) => IsIdle ? 0 : Note("cuEventRecord");
+    [UnmanagedCallersOnly] private static int SynchronizeEvent(nint driverEvent) => IsIdle ? 0 : Note("cuEventSynchronize");
     [UnmanagedCallersOnly] private static int Elapsed(float* milliseconds, nint start, nint end) { *milliseconds = 1.5f; return Note("cuEventElapsedTime"); }
     [UnmanagedCallersOnly] private static int GetNodes(nint graph, nint* nodes, nuint* count) { *count = 3; return nodes == null ? 0 : 1; }
     [UnmanagedCallersOnly] private static int Instantiate(nint* executable, nint graph, ulong flags) => New(executable, 10, "cuGraphInstantiate", $"{graph}, {flags}");
-    [UnmanagedCallersOnly] private static int LaunchGraph(nint executable, nint stream) => Note("cuGraphLaunch", $"{executable}");
+    [UnmanagedCallersOnly] private static int LaunchGraph(nint executable, nint stream) => IsIdle ? 0 : Note("cuGraphLaunch", $"{executable}");
     [UnmanagedCallersOnly] private static int DestroyGraph(nint graph) => Gone("cuGraphDestroy");
     [UnmanagedCallersOnly] private static int DestroyExecutable(nint executable) => Gone("cuGraphExecDestroy");
 }

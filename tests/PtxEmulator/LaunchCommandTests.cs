@@ -58,7 +58,7 @@ public sealed class LaunchCommandTests : IDisposable
         Assert.True(json.RootElement.TryGetProperty("occupancy", out _));
 
         var (unchecked_, text, _) = await Kernels(
-            "launch", Source("buggy.cu"), "--entry", "missing_barrier", "--grid", "1", "--block", "128", "--check", "none", "--counters",
+            "launch", Source("buggy.cu"), "--entry", "missing_barrier", "--grid", "1", "--block", "128", "--check", "none", "--arch", "sm_80", "--counters",
             "--arg", "in:" + At("x.npy"), "--arg", "out:f32[128]:" + At("y.npy"), "--arg", "i32:128");
         Assert.Equal(0, unchecked_);
         Assert.Contains("coalescing efficiency", text, StringComparison.Ordinal);

@@ -15,6 +15,7 @@ internal static class ReferenceSteps
         AdvanceStep => [x[0][0] + 1],
         StepNoise o => Noise(o, x),
         ClassifierFreeGuidance o => Combine(o, shapes[0], x),
+        KnownRegion => Known(shapes[0], x),
         _ => null,
     };
 
@@ -103,13 +104,29 @@ internal static class ReferenceSteps
         return ((row(StepColumn.XStartCoef) * xStart) + (row(StepColumn.EpsCoef) * eps) + noise, xStart, eps);
     }
 
-    private static double[] Noise(StepNoise op, double[][] x)
+    private static double[] Noise(StepNoise op, double[][] x) => Normals(op.Shape, x[0], x[1], RandomStreams.StepNoise((int)x[2][0]));
+
+    private static double[] Known(Shape shape, double[][] x)
     {
-        int elements = op.Shape.Elements / op.Shape[0];
-        float[] noise = new float[op.Shape.Elements];
-        for (int n = 0; n < op.Shape[0]; n++)
+        int row = (int)x[4][0] * 4;
+        double[] known = Normals(shape, x[5], x[6], (uint)x[4][0] + (1u << 30)), jump = Normals(shape, x[5], x[6], (uint)x[4][0] + (1u << 31)), y = new double[x[0].Length];
+        for (int i = 0; i < y.Length; i++)
         {
-            RandomStreams.Normals(Word(x[0], 0), Word(x[1], 2 * n), RandomStreams.StepNoise((int)x[2][0]), 0, noise.AsSpan(n * elements, elements));
+            double m = x[2][i / shape[3]];
+            double mixed = (m * ((x[3][row] * x[1][i]) + (x[3][row + 1] * known[i]))) + ((1 - m) * x[0][i]);
+            y[i] = (x[3][row + 2] * mixed) + (x[3][row + 3] * jump[i]);
+        }
+
+        return y;
+    }
+
+    private static double[] Normals(Shape shape, double[] seed, double[] images, uint draw)
+    {
+        int elements = shape.Elements / shape[0];
+        float[] noise = new float[shape.Elements];
+        for (int n = 0; n < shape[0]; n++)
+        {
+            RandomStreams.Normals(Word(seed, 0), Word(images, 2 * n), draw, 0, noise.AsSpan(n * elements, elements));
         }
 
         return Array.ConvertAll(noise, v => (double)v);

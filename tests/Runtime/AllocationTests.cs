@@ -1,6 +1,8 @@
 using Kernels.Backends.Cpu;
+using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Runtime;
+using Kernels.Tests.Backends.Gpu;
 using Kernels.Tests.Support;
 using Xunit;
 
@@ -52,8 +54,54 @@ public sealed class AllocationTests
         using CpuBackend backend = new(2);
         using DiffusionSampler sampler = new(
             backend, DemoPair.Diffusion, DemoPair.Process("8"), null, new SamplerSettings { Sampler = kind, Eta = eta });
-        float[] noise = new float[8 * sampler.ImageElements], x = new float[sampler.ImageElements];
-        SampleBatch batch = new() { Count = 1, Labels = [3], StepNoise = noise };
+        StepsAllocateNothing(sampler, new SampleBatch { Count = 1, Labels = [3], StepNoise = new float[8 * sampler.ImageElements] });
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_guided_step_on_a_GPU_allocates_nothing_captured_or_launched_by_the_host(bool capture)
+    {
+        // The driver is that of a real device; the library behind it does nothing.
+        StepGraphs graphs = Rewrites.Apply(DemoPair.GuidedStep(1), tableBytes: DemoPair.TableBytesPerStep * 2);
+        Weights weights = Weights.Combine([(GuidedStep.DiffusionPrefix, DemoPair.Diffusion.Weights), (GuidedStep.ClassifierPrefix, DemoPair.Classifier.Weights)]);
+        StepTable table = new(new GaussianDiffusion(DemoPair.Process($"{Steps}")), SamplerKind.Ddpm, classifierScale: 4);
+        using IdleDevice device = new(new GpuOptions { Capture = capture }, backend => new StepExecutor(backend, graphs, weights).Dispose());
+        using StepExecutor executor = new(device.Backend, graphs, weights);
+        executor.WriteTable(table);
+        executor.Step.Write("image_index", [0, 0]);
+        float[] x = new float[32 * 32 * 3];
+        int[] zero = [0];
+        NoAllocation(() =>
+        {
+            executor.Step.Write("step", zero);
+            executor.Step.Write("x", x);
+            for (int i = 0; i < Steps; i++)
+            {
+                executor.Run(i);
+                executor.Step.Read("pred_xstart", x);
+            }
+        });
+        Assert.Equal(capture ? 2 : 0, device.Graphs);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_step_of_the_sampler_on_a_GPU_allocates_nothing(bool capture)
+    {
+        using IdleDevice device = new(new GpuOptions { Precision = Precision.Fp16, Capture = capture }, backend =>
+        {
+            using DiffusionSampler sampler = Guided(backend);
+            sampler.Prepare(1);
+        });
+        using DiffusionSampler sampler = Guided(device.Backend);
+        StepsAllocateNothing(sampler, new SampleBatch { Count = 1, Labels = [3] });
+    }
+
+    private static void StepsAllocateNothing(DiffusionSampler sampler, SampleBatch batch)
+    {
+        float[] x = new float[sampler.ImageElements];
         long[] before = new long[8];
         sampler.Sample(batch);
 
@@ -75,6 +123,8 @@ public sealed class AllocationTests
 
         Assert.Equal(0, least);
     }
+
+    private static DiffusionSampler Guided(Backend backend) => new(backend, DemoPair.Diffusion, DemoPair.Process("8"), DemoPair.Classifier, new SamplerSettings { ClassifierScale = 4 });
 
     private static void NoAllocation(Action steps)
     {

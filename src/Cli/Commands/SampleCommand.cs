@@ -16,85 +16,81 @@ internal static class SampleCommand
     public static Command Create(CliConsole console)
     {
         SampleOptions options = new();
+        TaskOptions tasks = new();
         ModelOptions models = new();
         DeviceOptions device = new();
+        JobOptions jobs = new();
         Command command = new(
             "sample",
             "Sample images under guidance. Without arguments: two images of each class of the demo pair. The flags of guided-diffusion's classifier_sample.py are understood in their own spelling.");
         options.AddTo(command);
+        tasks.AddTo(command);
+        jobs.AddTo(command);
         models.AddTo(command);
         device.AddTo(command);
 
         // On a thread of its own: the caller must stay free to hear Ctrl+C.
-        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, models, device, cancellationToken), CancellationToken.None));
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, tasks, models, device, jobs, cancellationToken), CancellationToken.None));
         return command;
     }
 
     private static int Run(
-        CliConsole console, ParseResult parsed, SampleOptions options, ModelOptions models, DeviceOptions device, CancellationToken cancellationToken)
+        CliConsole console, ParseResult parsed, SampleOptions options, TaskOptions tasks, ModelOptions models, DeviceOptions device, JobOptions jobs, CancellationToken cancellationToken)
     {
+        SampleTask task = tasks.Read(parsed);
         SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
-        using Backend backend = device.Open(parsed, models.Precisions(parsed));
-        using Sampler sampler = Sampler.Load(setup.Options, backend);
-        SampleRequest request = Request(parsed, options, sampler, setup.IsDemo);
-        string path = parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png");
-        SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, request.Classes.Count is > 1 and <= 32 ? request.Classes.Count : 0);
-        SampleOutput output = SampleOutput.Create(path, format);
+        Rank rank = jobs.RankOf(parsed, Tell);
+        using Backend backend = device.Open(parsed, models.Precisions(parsed), rank.Local);
+        using Sampler sampler = Sampler.Load(task.Apply(setup.Options), backend);
+        SampleRequest request = task.Apply(sampler, Request(parsed, options, task, sampler, setup.IsDemo));
+        SampleOutput output = jobs.OutputOf(parsed, rank, parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png"), request);
+        SampleJob job = SampleJob.Open(sampler, request, output, Tell);
+        SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, output.Columns);
         StepPictures? pictures = parsed.GetValue(options.Intermediates) is string folder ? new StepPictures(folder, format) : null;
-        return Sample(console, sampler, request, output, pictures, cancellationToken);
+        return Run(console, sampler, request, rank, job, pictures, cancellationToken);
+
+        void Tell(string line) => console.Error.WriteLine($"kernels: {line}");
     }
 
-    private static int Sample(
-        CliConsole console, Sampler sampler, SampleRequest request, SampleOutput output, StepPictures? pictures, CancellationToken cancellationToken)
+    private static int Run(
+        CliConsole console, Sampler sampler, SampleRequest request, Rank rank, SampleJob job, StepPictures? pictures, CancellationToken cancellationToken)
     {
-        console.Tell(
-            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.Table.Count} {(sampler.Table.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {request.Seed}, on {sampler.Backend.Name}");
-        long start = Stopwatch.GetTimestamp();
-        int done = 0;
-        bool interrupted = false;
-        SampleProgress.Run(console.Progress, request.Count, sampler.Table.Count, progress =>
+        if (rank.World > 1)
         {
-            while (done < request.Count)
-            {
-                int first = done, count = Math.Min(request.BatchSize, request.Count - done);
-                try
-                {
-                    SampledImages sampled = sampler.Sample(
-                        request,
-                        first,
-                        count,
-                        result =>
-                        {
-                            progress(count);
-                            pictures?.Save(first, count, result);
-                        },
-                        keepSteps: pictures is not null,
-                        cancellationToken);
-                    output.Add(Imaging.Images.ToBytes(sampled.Images), sampled.Labels);
-                }
-                catch (OperationCanceledException)
-                {
-                    interrupted = true;
-                    return;
-                }
+            console.Tell($"process {rank.Index} of {rank.World} ({rank.Source}): {job.Remaining} images are its own to sample");
+        }
 
-                done += count;
-            }
-        });
-        output.Finish();
-        if (interrupted)
+        console.Tell(
+            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.StepsOf(request)} {SamplerKinds.NameOf(sampler.Table.Sampler)} steps, seed {request.Seed}, on {sampler.Backend.Name}");
+        long start = Stopwatch.GetTimestamp();
+        JobResult? result = null;
+        SampleProgress.Run(console.Progress, job.Remaining, sampler.StepsOf(request), progress => result = job.Run(
+            (first, count, step) =>
+            {
+                progress(count);
+                pictures?.Save(first, count, step);
+            },
+            keepSteps: pictures is not null,
+            cancellationToken));
+        if (result!.Interrupted)
         {
-            console.Error.WriteLine(done > 0 ? $"kernels: interrupted; {done} finished images are in {output.Path}" : "kernels: interrupted before an image was finished");
+            console.Error.WriteLine(result.Finished > 0
+                ? $"kernels: interrupted; {result.Finished} finished images are in {result.Path}{(result.CanGoOn ? "; the same command goes on from there" : "")}"
+                : "kernels: interrupted before an image was finished");
             return ExitCode.Interrupted;
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        console.Tell($"{request.Count} images in {seconds:0.0} s:");
-        console.Output.WriteLine(output.Path);
+        console.Tell($"{result.Sampled} images in {seconds:0.0} s{(result.IsComplete ? ":" : "; the other processes are not finished")}");
+        if (result.IsComplete)
+        {
+            console.Output.WriteLine(result.Path);
+        }
+
         return ExitCode.Done;
     }
 
-    private static SampleRequest Request(ParseResult parsed, SampleOptions options, Sampler sampler, bool demo)
+    private static SampleRequest Request(ParseResult parsed, SampleOptions options, SampleTask task, Sampler sampler, bool demo)
     {
         int classes = sampler.ClassCount;
         string[] lists = parsed.GetValue(options.Class) ?? [];
@@ -103,10 +99,16 @@ internal static class SampleCommand
             throw new ConfigurationException("--class needs a class-conditional diffusion model or a classifier with a scale other than 0");
         }
 
+        if (lists.Length > 0 && task.ClassesFile is not null)
+        {
+            throw new ConfigurationException("--class and --classes-file say the same thing; give one of them");
+        }
+
         int[] listed = lists.Length > 0 ? ClassList.Parse(lists, classes, sampler.ClassNames)
-            : demo ? [.. Enumerable.Range(0, classes)]
+            : task.Classes(classes, sampler.ClassNames) is { Length: > 0 } named ? named
+            : demo && task.Count is null ? [.. Enumerable.Range(0, classes)]
             : [];
-        int count = parsed.GetValue(options.NumSamples) ?? (demo && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
+        int count = parsed.GetValue(options.NumSamples) ?? task.Count ?? (demo && task.ClassesFile is null && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
         int batch = parsed.GetValue(options.BatchSize);
         return count > 0 && batch > 0
             ? new SampleRequest { Count = count, BatchSize = Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }

@@ -4,83 +4,6 @@ using Kernels.Runtime;
 
 namespace Kernels.Diffusion;
 
-/// <summary>What is known after a step; valid during the call that receives it.</summary>
-/// <param name="step">Steps executed before this one.</param>
-/// <param name="steps">Steps in all.</param>
-/// <param name="executor">Where the results lie.</param>
-/// <param name="snapshots">Copies of x and of the prediction that were taken after the step; null if the results still lie where they were made.</param>
-public readonly ref struct StepResult(int step, int steps, Executor executor, StepSnapshots? snapshots = null)
-{
-    /// <summary>Steps executed before this one.</summary>
-    public int Step { get; } = step;
-
-    /// <summary>Steps in all.</summary>
-    public int Steps { get; } = steps;
-
-    /// <summary>Copies x after this step.</summary>
-    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadX(Span<float> destination)
-    {
-        if (snapshots is null)
-        {
-            executor.Read("x_next", destination);
-        }
-        else
-        {
-            snapshots.X.Read(destination);
-        }
-    }
-
-    /// <summary>Copies the prediction of x_0.</summary>
-    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadPredXstart(Span<float> destination)
-    {
-        if (snapshots is null)
-        {
-            executor.Read("pred_xstart", destination);
-        }
-        else
-        {
-            snapshots.PredXstart.Read(destination);
-        }
-    }
-}
-
-/// <summary>Receives the result of a step.</summary>
-/// <param name="result">The result; not to be kept.</param>
-public delegate void StepCallback(StepResult result);
-
-/// <summary>The images of one batch: labels, and where x_T and the noise come from.</summary>
-public sealed record SampleBatch
-{
-    /// <summary>Label per image, for the classifier and a class-conditional UNet. Empty if neither is there.</summary>
-    public IReadOnlyList<int> Labels { get; init; } = [];
-
-    /// <summary>Seed of the noise, used where none is supplied.</summary>
-    public ulong Seed { get; init; }
-
-    /// <summary>Index of the first image of the batch in the job: noise depends on it, not on the batch.</summary>
-    public long FirstImage { get; init; }
-
-    /// <summary>Number of images.</summary>
-    public required int Count { get; init; }
-
-    /// <summary>x_T (or x_0 for an inversion) as <c>[N, H, W, C]</c>; null draws it from the seed.</summary>
-    public float[]? Initial { get; init; }
-
-    /// <summary>Noise of every step as <c>[S, N, H, W, C]</c>; null draws it from the seed.</summary>
-    public float[]? StepNoise { get; init; }
-
-    /// <summary>
-    /// Whether the callback is called one step late, with copies of the step's results, while the device is at work on the next: for callbacks that look at every step. Without it the
-    /// callback runs between two steps.
-    /// </summary>
-    public bool KeepSteps { get; init; }
-
-    /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
-    public float[]? LowRes { get; init; }
-}
-
 /// <summary>Samples batches of images with a diffusion model, a classifier if the settings ask for one, and a backend.</summary>
 /// <remarks>
 /// Not for several threads at once. Executors are kept per batch size; the weights are packed once. Where some rows of the table are guided and others are not
@@ -94,6 +17,7 @@ public sealed class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
+    private readonly float[]? _levels;
     private readonly Dictionary<(int Batch, bool SuppliedNoise, bool Guided), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
@@ -105,6 +29,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <param name="size">Height and width of the images; null for the size that the diffusion model was trained on.</param>
     /// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
     /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
+    /// <param name="inpainting">The order of steps where part of every image is known; null for plain sampling.</param>
     /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
     public DiffusionSampler(
         Backend backend,
@@ -114,7 +39,8 @@ public sealed class DiffusionSampler : IDisposable
         SamplerSettings settings,
         (int Height, int Width)? size = null,
         IReadOnlyCollection<string>? disabledFusions = null,
-        (int Height, int Width)? lowRes = null)
+        (int Height, int Width)? lowRes = null,
+        InpaintingSchedule? inpainting = null)
     {
         ArgumentNullException.ThrowIfNull(diffusion);
         ArgumentNullException.ThrowIfNull(settings);
@@ -126,6 +52,14 @@ public sealed class DiffusionSampler : IDisposable
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
         Table = StepTable.Create(process, settings);
+        if (inpainting is not null)
+        {
+            RequireMemoryless("inpainting");
+            int[] order = inpainting.Order(Table.Count);
+            _levels = InpaintingSchedule.Levels(Table.Diffusion, order);
+            Table = Table.InOrder(order);
+        }
+
         List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
         if (_classifier is not null)
         {
@@ -189,14 +123,17 @@ public sealed class DiffusionSampler : IDisposable
         Expect(batch.Initial, (long)n * ImageElements, "the initial images");
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
+        ExpectKnown(batch);
+        ExpectBeginning(batch);
         foreach (bool kind in Kinds())
         {
             Begin(batch, kind);
         }
 
-        bool guided = IsGuided(0);
-        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null, guided);
-        steps.Step.Write("step", [0]);
+        int first = batch.FirstStep, count = Table.Count - first, elements = n * ImageElements;
+        bool guided = IsGuided(first);
+        StepExecutor steps = ExecutorFor(n, batch.SuppliesNoise, guided);
+        steps.Step.Write("step", [first]);
         steps.Step.Write("x", batch.Initial ?? InitialNoise(batch));
         if (steps.Takes("history"))
         {
@@ -205,30 +142,33 @@ public sealed class DiffusionSampler : IDisposable
         }
 
         bool takesNoise = steps.Takes("noise");
+        float[]? drawn = batch.NoiseSource is null ? null : new float[elements];
         StepSnapshots? kept = null;
-        for (int step = 0; step < Table.Count; step++)
+        for (int step = 0; step < count; step++)
         {
-            if (IsGuided(step) != guided)
+            int row = first + step;
+            if (IsGuided(row) != guided)
             {
                 guided = !guided;
-                steps = Continue(steps, ExecutorFor(n, batch.StepNoise is not null, guided), step);
+                steps = Continue(steps, ExecutorFor(n, batch.SuppliesNoise, guided), row);
             }
 
+            batch.NoiseSource?.Invoke(row, drawn);
             if (takesNoise)
             {
-                steps.Step.Write("noise", batch.StepNoise.AsSpan(step * n * ImageElements, n * ImageElements));
+                steps.Step.Write("noise", drawn ?? batch.StepNoise.AsSpan(row * elements, elements));
             }
 
-            steps.Run(step, cancellationToken);
+            steps.Run(row, cancellationToken);
             if (onStep is not null && !batch.KeepSteps)
             {
-                onStep(new StepResult(step, Table.Count, steps.Step));
+                onStep(new StepResult(step, count, steps.Step));
             }
             else if (onStep is not null)
             {
                 if (kept is not null)
                 {
-                    onStep(new StepResult(step - 1, Table.Count, steps.Step, kept));
+                    onStep(new StepResult(step - 1, count, steps.Step, kept));
                 }
 
                 kept = steps.Snapshots;
@@ -238,7 +178,7 @@ public sealed class DiffusionSampler : IDisposable
 
         if (kept is not null)
         {
-            onStep!(new StepResult(Table.Count - 1, Table.Count, steps.Step, kept));
+            onStep!(new StepResult(count - 1, count, steps.Step, kept));
         }
 
         return steps.Step.Read("x_next");
@@ -256,6 +196,21 @@ public sealed class DiffusionSampler : IDisposable
     }
 
     private static int[] Words(ulong value) => [(int)(uint)value, (int)(uint)(value >> 32)];
+
+    private static ulong NoiseImage(SampleBatch batch, int i) => (ulong)(batch.NoiseImages?[i] ?? batch.FirstImage + i);
+
+    private static void Require(bool condition, string message)
+    {
+        if (!condition)
+        {
+            throw new ConfigurationException(message);
+        }
+    }
+
+    // What earlier steps have left cannot be had where a step is the first, nor after a jump.
+    private void RequireMemoryless(string task) => Require(
+        Settings.Sampler.History() == SamplerHistory.None,
+        $"{task} needs a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
 
     private static void Expect(float[]? values, long elements, string what)
     {
@@ -277,12 +232,35 @@ public sealed class DiffusionSampler : IDisposable
         }
     }
 
+    private void ExpectKnown(SampleBatch batch)
+    {
+        Require(_levels is not null || (batch.Known is null && batch.Mask is null), "this sampler was not made for inpainting");
+        if (_levels is not null)
+        {
+            Expect(batch.Known ?? [], (long)batch.Count * ImageElements, "the known images");
+            Expect(batch.Mask ?? [], (long)batch.Count * Height * Width, "the mask");
+            Require(batch.Mask!.All(m => m is >= 0 and <= 1), "the mask must lie between 0 and 1");
+            Require(batch.Known!.All(float.IsFinite), "the known images must be finite, also where they are masked out");
+        }
+    }
+
+    private void ExpectBeginning(SampleBatch batch)
+    {
+        Require((uint)batch.FirstStep < (uint)Table.Count, $"step {batch.FirstStep} is not one of the {Table.Count} steps");
+        Require(batch.NoiseImages is null || batch.NoiseImages.Count == batch.Count, $"the noise of {batch.NoiseImages?.Count} images was named for {batch.Count}");
+        Require(batch.StepNoise is null || batch.NoiseSource is null, "noise is given twice: as values and as a source");
+        if (batch.FirstStep > 0)
+        {
+            RequireMemoryless("to begin at a later step");
+        }
+    }
+
     private bool IsGuided(int step) => MasksGuidance || Table.IsGuided(step);
 
     private SamplerSettings SettingsOf(bool guided) => guided ? Settings : Settings with { ClassifierScale = 0, CfgScale = 0 };
 
     private Graph BuildGraph(int batch, bool suppliedNoise, bool guided) =>
-        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes);
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes, _levels is not null);
 
     private StepGraphs RewriteGraph(int batch, bool suppliedNoise, bool guided) => Rewrites.Apply(BuildGraph(batch, suppliedNoise, guided), _disabledFusions, TableBytes);
 
@@ -302,7 +280,7 @@ public sealed class DiffusionSampler : IDisposable
     // Writes what stays the same throughout a batch.
     private void Begin(SampleBatch batch, bool guided)
     {
-        StepExecutor steps = ExecutorFor(batch.Count, batch.StepNoise is not null, guided);
+        StepExecutor steps = ExecutorFor(batch.Count, batch.SuppliesNoise, guided);
         steps.WriteTable(Table);
         WriteLabels(steps, batch, guided);
         if (batch.LowRes is not null)
@@ -313,7 +291,14 @@ public sealed class DiffusionSampler : IDisposable
         if (steps.Takes("seed"))
         {
             steps.Step.Write("seed", Words(batch.Seed));
-            steps.Step.Write("image_index", [.. Enumerable.Range(0, batch.Count).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
+            steps.Step.Write("image_index", [.. Enumerable.Range(0, batch.Count).SelectMany(i => Words(NoiseImage(batch, i)))]);
+        }
+
+        if (_levels is not null)
+        {
+            steps.Step.Write("levels", _levels);
+            steps.Step.Write("known", batch.Known);
+            steps.Step.Write("mask", batch.Mask);
         }
     }
 
@@ -335,7 +320,7 @@ public sealed class DiffusionSampler : IDisposable
         float[] x = new float[batch.Count * ImageElements];
         for (int i = 0; i < batch.Count; i++)
         {
-            RandomStreams.Normals(batch.Seed, (ulong)(batch.FirstImage + i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
+            RandomStreams.Normals(batch.Seed, NoiseImage(batch, i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
         }
 
         return x;

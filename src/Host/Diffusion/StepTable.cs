@@ -153,6 +153,21 @@ public sealed class StepTable
             new GuidanceInterval(settings.GuidanceStart, settings.GuidanceStop));
     }
 
+    private StepTable(StepTable table, ReadOnlySpan<int> timesteps)
+    {
+        Diffusion = table.Diffusion;
+        Sampler = table.Sampler;
+        _timesteps = timesteps.ToArray();
+        _values = new float[timesteps.Length * Columns];
+        _modelTimesteps = new float[timesteps.Length];
+        for (int step = 0; step < timesteps.Length; step++)
+        {
+            int row = table.Timesteps.IndexOf(timesteps[step]);
+            table.Values.Slice(row * Columns, Columns).CopyTo(_values.AsSpan(step * Columns));
+            _modelTimesteps[step] = table.ModelTimesteps[row];
+        }
+    }
+
     /// <summary>The process.</summary>
     public GaussianDiffusion Diffusion { get; }
 
@@ -175,6 +190,10 @@ public sealed class StepTable
     /// <summary>One row.</summary>
     /// <param name="step">Rows executed before it.</param>
     public StepRow this[int step] => new(_values.AsSpan(step * Columns, Columns));
+
+    /// <summary>The same steps in another order, some of them repeated or left out.</summary>
+    /// <param name="timesteps">Respaced timestep of each row.</param>
+    public StepTable InOrder(ReadOnlySpan<int> timesteps) => new(this, timesteps);
 
     /// <summary>The noise level σ = sqrt((1 - ᾱ) / ᾱ) of x in a row.</summary>
     /// <param name="step">Rows executed before it.</param>

@@ -1,4 +1,6 @@
+using System.Text.Json.Serialization;
 using Kernels.Diffusion;
+using Kernels.Imaging;
 
 namespace Kernels.Sampling;
 
@@ -9,6 +11,7 @@ public sealed record SampleRequest
     public required int Count { get; init; }
 
     /// <summary>Images sampled at once; the last batch may be smaller.</summary>
+    [JsonIgnore]
     public int BatchSize { get; init; } = 16;
 
     /// <summary>Seed of all noise.</summary>
@@ -17,11 +20,31 @@ public sealed record SampleRequest
     /// <summary>Classes, repeated over the images; empty to draw every label from the seed.</summary>
     public IReadOnlyList<int> Classes { get; init; } = [];
 
+    /// <summary>Low-resolution images for a super-resolution model, of the size of <see cref="SamplerOptions.LowRes"/>: image i is made from image i of these.</summary>
+    public ImageSet? LowRes { get; init; }
+
+    /// <summary>What is known of the images, for a sampler with <see cref="SamplerOptions.Inpainting"/>.</summary>
+    public KnownImages? Known { get; init; }
+
+    /// <summary>Images to begin with; null for pure noise.</summary>
+    public InitialImages? Init { get; init; }
+
+    /// <summary>Noise to begin with, x_T of all images, such as what <see cref="DdimInversion"/> makes; null draws it from the seed.</summary>
+    public LatentNoise? Latents { get; init; }
+
+    /// <summary>
+    /// The seed at the other end: image i begins with the point i / (Count - 1) of the way from x_T of image 0 of <see cref="Seed"/> to x_T of image 0 of this one (<see cref="Slerp"/>). All images
+    /// share the label and the noise of the steps of image 0 of <see cref="Seed"/>. Null for images of their own.
+    /// </summary>
+    public ulong? InterpolateTo { get; init; }
+
     /// <summary>The label of an image.</summary>
     /// <param name="image">Its index.</param>
     /// <param name="classes">Number of classes to draw from where none are listed.</param>
     public int LabelOf(long image, int classes) =>
-        Classes.Count > 0 ? Classes[(int)(image % Classes.Count)] : RandomStreams.Label(Seed, (ulong)image, classes);
+        InterpolateTo is not null && image != 0 ? LabelOf(0, classes)
+        : Classes.Count > 0 ? Classes[(int)(image % Classes.Count)]
+        : RandomStreams.Label(Seed, (ulong)image, classes);
 }
 
 /// <summary>Finished images of a request.</summary>

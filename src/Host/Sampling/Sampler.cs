@@ -6,7 +6,7 @@ namespace Kernels.Sampling;
 
 /// <summary>Samples images: the models of <see cref="SamplerOptions"/> on a device.</summary>
 /// <remarks>Not for several threads at once.</remarks>
-public sealed class Sampler : IDisposable
+public sealed partial class Sampler : IDisposable
 {
     private readonly LoadedModel _diffusion;
     private readonly LoadedModel? _classifier;
@@ -20,7 +20,7 @@ public sealed class Sampler : IDisposable
         Backend = backend;
         _diffusion = diffusion;
         _classifier = classifier;
-        _steps = new DiffusionSampler(backend, diffusion.Model, process, classifier?.Model, settings, disabledFusions: [.. options.DisabledFusions], lowRes: options.LowRes);
+        _steps = new DiffusionSampler(backend, diffusion.Model, process, classifier?.Model, settings, disabledFusions: [.. options.DisabledFusions], lowRes: options.LowRes, inpainting: options.Inpainting);
     }
 
     /// <summary>What it was made of; the null label is the one in use.</summary>
@@ -114,15 +114,16 @@ public sealed class Sampler : IDisposable
     /// <param name="onStep">Called after every step.</param>
     /// <param name="keepSteps">Whether <paramref name="onStep"/> looks at every step (<see cref="SampleBatch.KeepSteps"/>).</param>
     /// <param name="cancellationToken">Ends the work within a step.</param>
-    /// <exception cref="ConfigurationException">A label is out of range.</exception>
+    /// <exception cref="ConfigurationException">A label is out of range, or the request does not fit this sampler (<see cref="Check"/>).</exception>
+    /// <exception cref="InvalidFileException">Images of the request have the wrong size.</exception>
     /// <exception cref="DeviceException">The device lacks memory or failed.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public SampledImages Sample(
         SampleRequest request, long first, int count, StepCallback? onStep = null, bool keepSteps = false, CancellationToken cancellationToken = default)
     {
-        int[] labels = LabelsOf(request, first, count);
-        SampleBatch batch = new() { Count = count, Labels = labels, Seed = request.Seed, FirstImage = first, KeepSteps = keepSteps };
-        return new SampledImages(first, labels, _steps.Sample(batch, onStep, cancellationToken));
+        ArgumentNullException.ThrowIfNull(request);
+        SampleBatch batch = Batch(request, first, count) with { KeepSteps = keepSteps };
+        return new SampledImages(first, batch.Labels, _steps.Sample(batch, onStep, cancellationToken));
     }
 
     /// <inheritdoc/>

@@ -31,4 +31,7 @@ public sealed record SamplerOptions
 
     /// <summary>Height and width of the low-resolution images, for a super-resolution model.</summary>
     public (int Height, int Width)? LowRes { get; init; }
+
+    /// <summary>The order of the steps where part of every image is known; null for plain sampling.</summary>
+    public InpaintingSchedule? Inpainting { get; init; }
 }

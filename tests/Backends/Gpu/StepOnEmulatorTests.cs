@@ -31,9 +31,8 @@ public sealed class StepOnEmulatorTests
     [InlineData(SamplerKind.Plms, true, true)]
     public void Steps_have_the_bits_of_the_host(SamplerKind sampler, bool capture, bool fused)
     {
-        Cuda.Require();
         using CpuBackend cpu = new(threads: 2);
-        using GpuBackend gpu = new(new EmulatorDriver(), new GpuOptions { Capture = capture });
+        using GpuBackend gpu = new(DriverUnderTest.Open(), new GpuOptions { Capture = capture });
         float[][] expected = Run(cpu, sampler, fused: false), actual = Run(gpu, sampler, fused);
         for (int step = 0; step < Steps; step++)
         {

@@ -22,6 +22,8 @@ internal sealed unsafe partial class CpuLowering
                 return new AdvanceStepKernel(I(i[0]), I(n.Output));
             case StepNoise:
                 return new StepNoiseKernel(I(i[0]), I(i[1]), I(i[2]), F(n.Output), s[0], s.Elements / s[0]);
+            case KnownRegion:
+                return new KnownRegionKernel(F(i[0]), F(i[1]), F(i[2]), new Levels(F(i[3]), i[3].Shape[0], I(i[4])), I(i[5]), I(i[6]), F(n.Output), s);
             case ClassifierFreeGuidance op:
                 return new ClassifierFreeGuidanceKernel(op.Parameterization, F(i[0]), Row(i, 1), F(n.Output), s);
             default:

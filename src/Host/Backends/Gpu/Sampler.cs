@@ -3,7 +3,7 @@ using Kernels.Diffusion.Steps;
 
 namespace Kernels.Backends.Gpu;
 
-/// <summary>Launches of <c>sampler.cu</c>.</summary>
+/// <summary>Launches of <c>sampler.cu</c> and <c>inpaint.cu</c>.</summary>
 internal static class Sampler
 {
     private const string File = "sampler.cu";
@@ -26,6 +26,11 @@ internal static class Sampler
                 StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])), inputs, 1).Add(lowering.Address(y));
                 int perChannel = op.Parameterization.OutputsPerChannel;
                 Emit(lowering, "classifier_free_guidance", y.Shape, arguments, ("C", y.Shape[3] / perChannel), ("OUTPUTS", perChannel));
+                break;
+            case KnownRegion:
+                StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])).Add(lowering.Address(inputs[2])), inputs, KnownRegion.Levels)
+                    .Add(lowering.Address(inputs[KnownRegion.Levels + 2])).Add(lowering.Address(inputs[KnownRegion.Levels + 3])).Add(lowering.Address(y));
+                Emit(lowering, "known_region", y.Shape, arguments, ("C", y.Shape[3]));
                 break;
             case SamplerUpdate op:
                 Update(lowering, node, op, arguments);
@@ -73,7 +78,7 @@ internal static class Sampler
     private static void Emit(GpuLowering lowering, string entry, Shape shape, LaunchArguments arguments, params IEnumerable<(string, object)> constants)
     {
         int elements = shape.Elements / shape[0], width = elements % 4 == 0 ? 4 : 1;
-        KernelSpec kernel = new(File, entry, [("V", width), ("ELEMENTS", elements), .. constants]);
+        KernelSpec kernel = new(entry == "known_region" ? "inpaint.cu" : File, entry, [("V", width), ("ELEMENTS", elements), .. constants]);
         lowering.Emit(kernel, Packs.Geometry(shape.Elements / width), arguments.Add(shape.Elements));
     }
 }

@@ -1,0 +1,80 @@
+using Kernels.Imaging;
+
+namespace Kernels.Sampling;
+
+/// <summary>What came of running a receipt again.</summary>
+/// <param name="Steps">Where the runs part; null if they do not, or the receipt has no hashes of steps.</param>
+/// <param name="PixelsAgree">Whether the pixels are those that the receipt speaks of.</param>
+/// <param name="FileAgrees">Whether the pixels are those in the file; null if it was not a picture.</param>
+public sealed record ReproductionResult(StepDifference? Steps, bool PixelsAgree, bool? FileAgrees)
+{
+    /// <summary>Whether everything is the same, bit for bit.</summary>
+    public bool IsIdentical => Steps is null && PixelsAgree && FileAgrees != false;
+}
+
+/// <summary>Runs a receipt again.</summary>
+public static class Reproduction
+{
+    /// <summary>Samples the images of a receipt again and compares.</summary>
+    /// <param name="receipt">The receipt.</param>
+    /// <param name="picture">The picture that it was in; null if it was none.</param>
+    /// <param name="sampler">The models, opened from <see cref="JobIdentity.ToOptions"/>.</param>
+    /// <param name="batchSize">Images sampled at once.</param>
+    /// <param name="onStep">Called after every step with the number of images.</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    /// <exception cref="ConfigurationException">The receipt does not fit the models.</exception>
+    /// <exception cref="DeviceException">The device lacks memory or failed.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public static ReproductionResult Run(
+        Receipt receipt, Image? picture, Sampler sampler, int batchSize, Action<int>? onStep = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(receipt);
+        ArgumentNullException.ThrowIfNull(sampler);
+        ArgumentOutOfRangeException.ThrowIfLessThan(batchSize, 1);
+        ReceiptImages images = receipt.Images;
+        if ((sampler.Height, sampler.Width, sampler.Channels) != (images.Height, images.Width, images.Channels)
+            || (receipt.StepHashes is { } recorded && recorded.Steps.Count != sampler.StepsOf(receipt.Job.Request)))
+        {
+            throw new ConfigurationException("the receipt contradicts itself: its images or steps are not those that its models and settings make");
+        }
+
+        int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(receipt.Job.Request);
+        using ReceiptBuilder builder = new(receipt.Job, images, steps);
+        byte[]? pixels = picture is null ? null : new byte[(long)images.Count * images.Height * images.Width * images.Channels];
+        for (int at = 0; at < images.Count; at += batchSize)
+        {
+            int count = Math.Min(batchSize, images.Count - at);
+            StepHashes? hashes = steps is int s ? new StepHashes(count, s) : null;
+            SampledImages sampled = sampler.Sample(
+                receipt.Job.Request, images.First + at, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
+            byte[] bytes = Imaging.Images.ToBytes(sampled.Images);
+            builder.Add(bytes, hashes);
+            if (pixels is not null)
+            {
+                bytes.CopyTo(pixels.AsSpan(at * images.Height * images.Width * images.Channels));
+            }
+        }
+
+        Receipt again = builder.Finish();
+        return new ReproductionResult(
+            receipt.StepHashes?.Compare(again.StepHashes!),
+            receipt.PixelsSha256 == again.PixelsSha256,
+            picture is null ? null : picture.Pixels.AsSpan().SequenceEqual(Pixels(images, pixels!)));
+    }
+
+    /// <summary>What is not as it was when the images were made: versions, device, precision; a line each.</summary>
+    /// <param name="receipt">The receipt.</param>
+    /// <param name="sampler">What is there now.</param>
+    public static IReadOnlyList<string> Circumstances(Receipt receipt, Sampler sampler)
+    {
+        ArgumentNullException.ThrowIfNull(receipt);
+        ArgumentNullException.ThrowIfNull(sampler);
+        JobIdentity now = receipt.Job with { Versions = ReceiptVersions.Of(sampler.Backend), Device = ReceiptDevice.Of(sampler.Backend) };
+        string then = new JobSettings(receipt.Job, receipt.Images, null).ToJson(), here = new JobSettings(now, receipt.Images, null).ToJson();
+        return [.. JsonDifference.Between(then, here).Select(d => (d with { Setting = d.Setting["job.".Length..] }).Describe("in the receipt", "now"))];
+    }
+
+    private static byte[] Pixels(ReceiptImages images, byte[] pixels) => images.Columns is int columns
+        ? ImageGrid.Compose(pixels, images.Count, images.Height, images.Width, images.Channels, columns).Pixels
+        : pixels;
+}
