@@ -18,6 +18,8 @@ internal static class KernelsCommand
             SampleCommand.Create(console),
             InvertCommand.Create(console),
             NllCommand.Create(console),
+            ReproduceCommand.Create(console),
+            MergeCommand.Create(console),
             VerifyCommand.Create(console),
             InspectCommand.Create(console),
             PlanCommand.Create(console),

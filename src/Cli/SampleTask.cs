@@ -49,7 +49,16 @@ internal sealed record SampleTask
     public SampleRequest Apply(Sampler sampler, SampleRequest request)
     {
         Latents?.Require(request.Count, sampler.Height, sampler.Width, sampler.Channels);
-        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents?.Take(request.Count), InterpolateTo = InterpolateTo, Random = Random };
+        request = request with
+        {
+            LowRes = LowRes,
+            Known = Known,
+            Init = Init,
+            Latents = Latents?.Take(request.Count),
+            LatentsFile = Latents?.Path,
+            InterpolateTo = InterpolateTo,
+            Random = Random,
+        };
         sampler.Check(request);
         return request;
     }

@@ -36,7 +36,7 @@ internal static class InvertCommand
         images.Require(inversion.Height, inversion.Width, inversion.Channels);
         int[] labels = job.Labels(parsed, images, count, inversion.Classes, inversion.ClassNames);
         SampleFormat format = new(count, inversion.Height, inversion.Width, inversion.Channels, 0);
-        SampleOutput? remade = reconstruction is null ? null : SampleOutput.Create(reconstruction, format);
+        ImageOutput? remade = reconstruction is null ? null : ImageOutput.Create(reconstruction, format);
         console.Tell($"inverting {count} images of {inversion.Height}x{inversion.Width} in {inversion.Steps} DDIM steps, and back, on {backend.Name}");
         List<float> latents = [];
         double[] errors = new double[count];

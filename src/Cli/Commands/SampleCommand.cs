@@ -19,83 +19,83 @@ internal static class SampleCommand
         TaskOptions tasks = new();
         ModelOptions models = new();
         DeviceOptions device = new();
+        JobOptions jobs = new();
         Command command = new(
             "sample",
             "Sample images under guidance. Without arguments: two images of each class of the demo pair. The flags of guided-diffusion's classifier_sample.py are understood in their own spelling.");
         options.AddTo(command);
         tasks.AddTo(command);
+        jobs.AddTo(command);
         models.AddTo(command);
         device.AddTo(command);
 
         // On a thread of its own: the caller must stay free to hear Ctrl+C.
-        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, tasks, models, device, cancellationToken), CancellationToken.None));
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, tasks, models, device, jobs, cancellationToken), CancellationToken.None));
         return command;
     }
 
     private static int Run(
-        CliConsole console, ParseResult parsed, SampleOptions options, TaskOptions tasks, ModelOptions models, DeviceOptions device, CancellationToken cancellationToken)
+        CliConsole console,
+        ParseResult parsed,
+        SampleOptions options,
+        TaskOptions tasks,
+        ModelOptions models,
+        DeviceOptions device,
+        JobOptions jobs,
+        CancellationToken cancellationToken)
     {
         SampleTask task = tasks.Read(parsed);
         SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
-        using Backend backend = device.Open(parsed, models.Precisions(parsed));
+        Rank rank = jobs.RankOf(parsed, Tell);
+        using Backend backend = device.Open(parsed, models.Precisions(parsed), rank.Local);
         using Sampler sampler = task.Open(setup.Options, backend, RequestOf, cancellationToken);
         SampleRequest request = RequestOf(sampler);
-        string path = parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png");
-        SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, request.Classes.Count is > 1 and <= 32 ? request.Classes.Count : 0);
-        SampleOutput output = SampleOutput.Create(path, format);
+        SampleOutput output = jobs.OutputOf(parsed, rank, parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png"), request);
+        SampleJob job = SampleJob.Open(sampler, request, output, Tell);
+        SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, output.Columns);
         StepPictures? pictures = parsed.GetValue(options.Intermediates) is string folder ? new StepPictures(folder, format) : null;
-        return Sample(console, sampler, request, output, pictures, cancellationToken);
+        return Run(console, sampler, request, rank, job, pictures, cancellationToken);
 
         SampleRequest RequestOf(Sampler made) => task.Apply(made, Request(parsed, options, task, made, setup.IsDemo));
+
+        void Tell(string line) => console.Error.WriteLine($"kernels: {line}");
     }
 
-    private static int Sample(
-        CliConsole console, Sampler sampler, SampleRequest request, SampleOutput output, StepPictures? pictures, CancellationToken cancellationToken)
+    private static int Run(
+        CliConsole console, Sampler sampler, SampleRequest request, Rank rank, SampleJob job, StepPictures? pictures, CancellationToken cancellationToken)
     {
-        console.Tell(
-            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.StepsOf(request)} {(sampler.Table.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {request.Seed}, on {sampler.Backend.Name}");
-        long start = Stopwatch.GetTimestamp();
-        int done = 0;
-        bool interrupted = false;
-        SampleProgress.Run(console.Progress, request.Count, sampler.StepsOf(request), progress =>
+        if (rank.World > 1)
         {
-            while (done < request.Count)
-            {
-                int first = done, count = Math.Min(request.BatchSize, request.Count - done);
-                try
-                {
-                    SampledImages sampled = sampler.Sample(
-                        request,
-                        first,
-                        count,
-                        result =>
-                        {
-                            progress(count);
-                            pictures?.Save(first, count, result);
-                        },
-                        keepSteps: pictures is not null,
-                        cancellationToken);
-                    output.Add(Imaging.Images.ToBytes(sampled.Images), sampled.Labels);
-                }
-                catch (OperationCanceledException)
-                {
-                    interrupted = true;
-                    return;
-                }
+            console.Tell($"process {rank.Index} of {rank.World} ({rank.Source}): {job.Remaining} images are its own to sample");
+        }
 
-                done += count;
-            }
-        });
-        output.Finish();
-        if (interrupted)
+        console.Tell(
+            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.StepsOf(request)} {SamplerKinds.NameOf(sampler.Table.Sampler)} steps, seed {request.Seed}, on {sampler.Backend.Name}");
+        long start = Stopwatch.GetTimestamp();
+        JobResult? result = null;
+        SampleProgress.Run(console.Progress, job.Remaining, sampler.StepsOf(request), progress => result = job.Run(
+            (first, count, step) =>
+            {
+                progress(count);
+                pictures?.Save(first, count, step);
+            },
+            keepSteps: pictures is not null,
+            cancellationToken));
+        if (result!.Interrupted)
         {
-            console.Error.WriteLine(done > 0 ? $"kernels: interrupted; {done} finished images are in {output.Path}" : "kernels: interrupted before an image was finished");
+            console.Error.WriteLine(result.Finished > 0
+                ? $"kernels: interrupted; {result.Finished} finished images are in {result.Path}{(result.CanGoOn ? "; the same command goes on from there" : "")}"
+                : "kernels: interrupted before an image was finished");
             return ExitCode.Interrupted;
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        console.Tell($"{request.Count} images in {seconds:0.0} s:");
-        console.Output.WriteLine(output.Path);
+        console.Tell($"{result.Sampled} images in {seconds:0.0} s{(result.IsComplete ? ":" : "; the other processes are not finished")}");
+        if (result.IsComplete)
+        {
+            console.Output.WriteLine(result.Path);
+        }
+
         return ExitCode.Done;
     }
 

@@ -9,8 +9,11 @@ public sealed record SampleRequest
     /// <summary>Number of images.</summary>
     public required int Count { get; init; }
 
+    /// <summary>Images sampled at once, if nobody says otherwise.</summary>
+    public const int DefaultBatchSize = 16;
+
     /// <summary>Images sampled at once; the last batch may be smaller.</summary>
-    public int BatchSize { get; init; } = 16;
+    public int BatchSize { get; init; } = DefaultBatchSize;
 
     /// <summary>Seed of all noise.</summary>
     public ulong Seed { get; init; }
@@ -32,6 +35,9 @@ public sealed record SampleRequest
 
     /// <summary>Noise to begin with, x_T of all images as <c>[Count, H, W, C]</c>, such as what <see cref="DdimInversion"/> makes; null draws it from the seed.</summary>
     public float[]? Latents { get; init; }
+
+    /// <summary>The file that <see cref="Latents"/> are from, for receipts.</summary>
+    public string? LatentsFile { get; init; }
 
     /// <summary>
     /// The seed at the other end: image i begins with the point i / (Count - 1) of the way from x_T of image 0 of <see cref="Seed"/> to x_T of image 0 of this one (<see cref="Slerp"/>). All images

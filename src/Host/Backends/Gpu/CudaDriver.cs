@@ -32,6 +32,25 @@ public sealed unsafe partial class CudaDriver : Driver
     {
     }
 
+    /// <summary>How many devices there are, among those that <c>CUDA_VISIBLE_DEVICES</c> leaves; 0 without an NVIDIA driver.</summary>
+    public static int DeviceCount()
+    {
+        try
+        {
+            return DeviceCount(LibCuda.Load());
+        }
+        catch (DeviceException)
+        {
+            return 0;
+        }
+    }
+
+    internal static int DeviceCount(LibCuda cuda)
+    {
+        int count = 0;
+        return cuda.Init(0) == 0 && cuda.DeviceGetCount(&count) == 0 ? count : 0;
+    }
+
     internal CudaDriver(LibCuda cuda, int ordinal = 0)
     {
         this.cuda = cuda;

@@ -1,13 +1,13 @@
 using Kernels.Imaging;
 
-namespace Kernels.Cli;
+namespace Kernels.Sampling;
 
 /// <summary>Latents of a .npz that <c>kernels invert</c> has written.</summary>
 /// <param name="Path">The file.</param>
 /// <param name="Dims">Extents <c>[N, H, W, C]</c>.</param>
 /// <param name="Values">The values.</param>
 /// <param name="Labels">The labels; null if there are none.</param>
-internal sealed record LatentFile(string Path, IReadOnlyList<long> Dims, float[] Values, IReadOnlyList<int>? Labels)
+public sealed record LatentFile(string Path, IReadOnlyList<long> Dims, float[] Values, IReadOnlyList<int>? Labels)
 {
     /// <summary>Number of images.</summary>
     public int Count => (int)Dims[0];
@@ -36,6 +36,11 @@ internal sealed record LatentFile(string Path, IReadOnlyList<long> Dims, float[]
     }
 
     /// <summary>Requires latents of a size, at least so many.</summary>
+    /// <param name="count">How many.</param>
+    /// <param name="height">Height.</param>
+    /// <param name="width">Width.</param>
+    /// <param name="channels">Channels.</param>
+    /// <exception cref="InvalidFileException">They are others.</exception>
     public void Require(int count, int height, int width, int channels)
     {
         if ((Dims[1], Dims[2], Dims[3]) != (height, width, channels) || Count < count)
@@ -45,5 +50,9 @@ internal sealed record LatentFile(string Path, IReadOnlyList<long> Dims, float[]
     }
 
     /// <summary>The latents of the first images.</summary>
-    public float[] Take(int count) => Values[..(int)(count * Dims[1] * Dims[2] * Dims[3])];
+    /// <param name="count">How many.</param>
+    /// <exception cref="InvalidFileException">There are fewer.</exception>
+    public float[] Take(int count) => count <= Count
+        ? Values[..(int)(count * Dims[1] * Dims[2] * Dims[3])]
+        : throw new InvalidFileException(Path, "arr_0", $"holds {Count} latents, {count} are needed");
 }
