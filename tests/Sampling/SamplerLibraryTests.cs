@@ -179,10 +179,13 @@ public sealed class SamplerLibraryTests(CpuFixture cpu) : IClassFixture<CpuFixtu
         using Sampler all = Sampler.LoadForDeadline(Options("4"), cpu.Backend, _ => s_request, TimeSpan.FromHours(1), cancellationToken: Token);
         Assert.Equal(4, all.Table.Count);
 
-        // A thousand steps take longer than what is allowed on any machine that runs this: no less than 0.1 ms each.
-        using Sampler some = Sampler.LoadForDeadline(Options("ddim1000"), cpu.Backend, _ => s_request with { Count = 1 }, TimeSpan.FromMilliseconds(99), cancellationToken: Token);
-        Assert.InRange(some.Table.Count, 2, 990);
-        Assert.Throws<ConfigurationException>(() => Sampler.LoadForDeadline(Options("4"), cpu.Backend, _ => s_request, TimeSpan.FromTicks(1), cancellationToken: Token));
+        // 20 ms and 10 ms a step: 8 of 100 ms. No stride of 1000 steps makes 9, but one makes 8.
+        int measured = 0;
+        StepCost Cost(Sampler made, SampleRequest job) => new(10, 20 + measured++);
+        using Sampler some = Sampler.LoadForDeadline(Options("ddim50"), cpu.Backend, _ => s_request, TimeSpan.FromMilliseconds(100), Cost, null);
+        Assert.Equal((8, 2), (some.Table.Count, measured));
+        Assert.Equal(2 * Elements, some.Sample(s_request, 0, 2).Images.Length);
+        Assert.Throws<ConfigurationException>(() => Sampler.LoadForDeadline(Options("4"), cpu.Backend, _ => s_request, TimeSpan.FromMilliseconds(30), Cost, null));
         Assert.Equal("ddim50", Deadline.Respacing(all.Table.Diffusion.Config with { TimestepRespacing = "ddim100" }, 52));
         Assert.Equal("52", Deadline.Respacing(all.Table.Diffusion.Config with { TimestepRespacing = "100" }, 52));
     }
