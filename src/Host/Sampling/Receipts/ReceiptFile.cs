@@ -114,6 +114,11 @@ public static class ReceiptFile
             return $"speaks of {images.Count} images from {images.First} on in a job of {receipt.Job.Request.Count}";
         }
 
+        if (receipt.Job.Request.Inputs.Any(i => i is null) || receipt.Job.DisabledFusions.Any(f => f is null))
+        {
+            return "holds null in place of an input or a fusion";
+        }
+
         if (images.Height < 1 || images.Width < 1 || images.Channels < 1 || (long)images.Height * images.Width > int.MaxValue / images.Channels)
         {
             return $"speaks of images of {images.Height}x{images.Width}x{images.Channels}";
