@@ -41,7 +41,7 @@ public static class Reproduction
         }
 
         int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(request);
-        using ReceiptBuilder builder = new(receipt.Job, images, steps);
+        using ReceiptBuilder builder = new(images, steps);
         byte[]? pixels = picture is null ? null : new byte[(long)images.Count * images.Height * images.Width * images.Channels];
         for (int at = 0; at < images.Count; at += batchSize)
         {
@@ -57,7 +57,7 @@ public static class Reproduction
             }
         }
 
-        Receipt again = builder.Finish();
+        Receipt again = builder.Finish(receipt.Job);
         return new ReproductionResult(
             receipt.StepHashes?.Compare(again.StepHashes!),
             receipt.PixelsSha256 == again.PixelsSha256,
