@@ -21,12 +21,25 @@ internal sealed record SampleTask
 
     public string? ClassesFile { get; init; }
 
+    public RandomSource Random { get; init; } = RandomSource.Philox;
+
+    public TimeSpan? Deadline { get; init; }
+
     /// <summary>As many images as are given; null if none are.</summary>
     public int? Count => LowRes?.Count ?? Known?.Images.Count ?? Init?.Images.Count ?? Latents?.Count;
 
     /// <summary>Tells a sampler what it is made for.</summary>
     /// <param name="options">The rest of what it is made of.</param>
     public SamplerOptions Apply(SamplerOptions options) => options with { LowRes = LowRes is null ? options.LowRes : (LowRes.Height, LowRes.Width), Inpainting = Inpainting };
+
+    /// <summary>Opens the sampler, in time for the deadline if there is one.</summary>
+    /// <param name="options">What it is made of.</param>
+    /// <param name="backend">Where it computes.</param>
+    /// <param name="request">Makes the job for a sampler.</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    public Sampler Open(SamplerOptions options, Runtime.Backend backend, Func<Sampler, SampleRequest> request, CancellationToken cancellationToken) => Deadline is TimeSpan deadline
+        ? Sampler.LoadForDeadline(Apply(options), backend, request, deadline, cancellationToken: cancellationToken)
+        : Sampler.Load(Apply(options), backend);
 
     /// <summary>Tells a job what it starts from, and checks it.</summary>
     /// <param name="sampler">What will do it.</param>
@@ -36,7 +49,16 @@ internal sealed record SampleTask
     public SampleRequest Apply(Sampler sampler, SampleRequest request)
     {
         Latents?.Require(request.Count, sampler.Height, sampler.Width, sampler.Channels);
-        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents?.Take(request.Count), LatentsFile = Latents?.Path, InterpolateTo = InterpolateTo };
+        request = request with
+        {
+            LowRes = LowRes,
+            Known = Known,
+            Init = Init,
+            Latents = Latents?.Take(request.Count),
+            LatentsFile = Latents?.Path,
+            InterpolateTo = InterpolateTo,
+            Random = Random,
+        };
         sampler.Check(request);
         return request;
     }

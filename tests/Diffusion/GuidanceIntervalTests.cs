@@ -18,15 +18,15 @@ public sealed class GuidanceIntervalTests(CpuFixture cpu) : IClassFixture<CpuFix
     private static readonly Model s_classifier = PresetModels.Random(TestModels.Classifier("attention"));
     private static readonly DiffusionConfig s_process = new() { LearnSigma = true, TimestepRespacing = "6" };
 
-    // Levels of the six steps are about 157, 18.3, 4.9, 1.8, 0.63 and 0.01: guided in the middle, from the first, to the last, and by two steps of Heun apart.
+    // Even timesteps have levels of about 157, 18, 4.8, 1.8, 0.65 and 0.01, Karras's 80, 23, 5.3, 0.8, 0.09 and 0.01: guided in the middle, from the first, to the last.
     private static readonly Dictionary<string, SamplerSettings> s_settings = new()
     {
         ["DDPM, classifier"] = new() { ClassifierScale = 2, GuidanceStart = 10, GuidanceStop = 1 },
         ["DDIM, classifier-free"] = new() { Sampler = SamplerKind.Ddim, CfgScale = 1.5, NullLabel = 10, GuidanceStop = 1 },
-        ["2M SDE, both"] = new() { Sampler = SamplerKind.DpmSolverPlusPlus2MSde, ClassifierScale = 1, CfgScale = 1, NullLabel = 10, GuidanceStart = 10, GuidanceStop = 1 },
+        ["2M SDE, both"] = new() { Sampler = SamplerKind.DpmSolverPlusPlus2MSde, ClassifierScale = 1, CfgScale = 1, NullLabel = 10, GuidanceStart = 30, GuidanceStop = 0.5 },
         ["PLMS, both"] = new() { Sampler = SamplerKind.Plms, ClassifierScale = 1, CfgScale = 1, NullLabel = 10, GuidanceStart = 2 },
-        ["Heun, Karras, classifier"] = new() { Sampler = SamplerKind.Heun, Spacing = StepSpacing.Karras, ClassifierScale = 2, GuidanceStart = 30, GuidanceStop = 3 },
-        ["Euler, unconditional"] = new() { Sampler = SamplerKind.Euler, ClassifierScale = 2, Unconditional = true, NullLabel = 10, GuidanceStart = 10, GuidanceStop = 1 },
+        ["Heun, classifier"] = new() { Sampler = SamplerKind.Heun, ClassifierScale = 2, GuidanceStart = 30, GuidanceStop = 3 },
+        ["Euler, unconditional"] = new() { Sampler = SamplerKind.Euler, Spacing = StepSpacing.Linear, ClassifierScale = 2, Unconditional = true, NullLabel = 10, GuidanceStart = 10, GuidanceStop = 1 },
     };
 
     public static TheoryData<string> Settings => [.. s_settings.Keys];

@@ -39,10 +39,11 @@ public sealed class NoiseLevelTests
             Assert.Equal(scale[0] + (i * (scale[19] - scale[0]) / 19), scale[i], 1e-9);
         }
 
-        // Between the ends of the process.
+        // Between the ends of the process, Karras's own end among them.
+        double highest = spacing == StepSpacing.Karras ? 80 : whole.SqrtRecipm1AlphasCumprod[999];
         Agreement.Close(whole.SqrtRecipm1AlphasCumprod[0], spaced.SqrtRecipm1AlphasCumprod[0], 1e-9);
-        Agreement.Close(whole.SqrtRecipm1AlphasCumprod[999], spaced.SqrtRecipm1AlphasCumprod[19], 1e-9);
-        Assert.Equal((0, 999), (spaced.TimestepMap[0], spaced.TimestepMap[19]));
+        Agreement.Close(highest, spaced.SqrtRecipm1AlphasCumprod[19], 1e-9);
+        Assert.Equal(0, spaced.TimestepMap[0]);
         Assert.Equal(spaced.TimestepMap.ToArray().Order(), spaced.TimestepMap.ToArray());
 
         // A model is asked at real timesteps, those of its levels.
@@ -50,6 +51,30 @@ public sealed class NoiseLevelTests
         StepTable table = new(spaced, SamplerKind.Ddim);
         Assert.Equal((float)levels.Timestep(spaced.SqrtRecipm1AlphasCumprod[7]), table.ModelTimesteps[12], 1e-3f);
         Assert.NotEqual(Math.Round(spaced.TimestepMap[7]), spaced.TimestepMap[7]);
+    }
+
+    [Fact]
+    public void A_process_that_ends_below_the_greatest_level_of_karras_is_spaced_to_its_own_end()
+    {
+        // The first section alone has levels up to 1.
+        GaussianDiffusion spaced = new(new DiffusionConfig { TimestepRespacing = "5,0,0,0" }, StepSpacing.Karras), linear = new(new DiffusionConfig { TimestepRespacing = "5,0,0,0" });
+        Assert.Equal(249, spaced.TimestepMap[4]);
+        Agreement.Close(linear.SqrtRecipm1AlphasCumprod[4], spaced.SqrtRecipm1AlphasCumprod[4], 1e-9);
+    }
+
+    [Theory]
+    [InlineData(SamplerKind.Ddim, null, StepSpacing.Linear)]
+    [InlineData(SamplerKind.Plms, null, StepSpacing.Linear)]
+    [InlineData(SamplerKind.Ddim, StepSpacing.Cosine, StepSpacing.Cosine)]
+    [InlineData(SamplerKind.DpmSolverPlusPlus2M, StepSpacing.Linear, StepSpacing.Linear)]
+    [InlineData(SamplerKind.DpmSolverPlusPlus2M, null, StepSpacing.Karras)]
+    [InlineData(SamplerKind.Heun, null, StepSpacing.Karras)]
+    public void A_sampler_brings_its_spacing_unless_told_otherwise(SamplerKind sampler, StepSpacing? spacing, StepSpacing expected)
+    {
+        DiffusionConfig process = new() { TimestepRespacing = "5" };
+        StepTable table = StepTable.Create(process, new SamplerSettings { Sampler = sampler, Spacing = spacing });
+        Assert.Equal(new GaussianDiffusion(process, expected).AlphasCumprod.ToArray(), table.Diffusion.AlphasCumprod.ToArray());
+        Assert.Equal(expected, table.Diffusion.Spacing);
     }
 
     [Fact]

@@ -13,8 +13,8 @@ public sealed record SamplerSettings
     /// <summary>η of DDIM.</summary>
     public double Eta { get; init; }
 
-    /// <summary>How the noise levels of the steps are spaced; <c>timestep_respacing</c> says how many they are.</summary>
-    public StepSpacing Spacing { get; init; }
+    /// <summary>How the noise levels of the steps are spaced, <c>timestep_respacing</c> saying how many they are; null for the sampler's own (<see cref="SamplerKinds.OwnSpacing"/>).</summary>
+    public StepSpacing? Spacing { get; init; }
 
     /// <summary>Whether pred_xstart is clamped to [-1, 1].</summary>
     public bool ClipDenoised { get; init; } = true;

@@ -1,6 +1,6 @@
 namespace Kernels.Diffusion;
 
-/// <summary>How the noise levels of a job's steps are spaced between the least and the greatest of its process.</summary>
+/// <summary>How the noise levels of a job's steps are spaced between the least and the greatest that <c>timestep_respacing</c> keeps of its process.</summary>
 public enum StepSpacing
 {
     /// <summary>Evenly in timesteps of the process, at whole ones: <c>timestep_respacing</c> as it stands (Nichol and Dhariwal 2021). Written <c>linear</c>.</summary>
@@ -10,7 +10,10 @@ public enum StepSpacing
     /// Ho 2022). Written <c>cosine</c>.</summary>
     Cosine,
 
-    /// <summary>Evenly in σ^(1/ρ), ρ = 7 (Karras et al. 2022, equation 5). Written <c>karras</c>.</summary>
+    /// <summary>
+    /// Evenly in σ^(1/ρ), ρ = 7 (Karras et al. 2022, equation 5), from no more than σ = 80, their greatest level: a cosine schedule ends at 20000, and more than half of the steps would
+    /// be spent where nothing can be told from noise. Written <c>karras</c>.
+    /// </summary>
     Karras,
 }
 
@@ -22,6 +25,9 @@ public sealed class NoiseLevels
 {
     /// <summary>ρ of <see cref="StepSpacing.Karras"/>.</summary>
     public const double KarrasRho = 7;
+
+    /// <summary>The greatest σ of <see cref="StepSpacing.Karras"/> (Karras et al. 2022, table 1).</summary>
+    public const double KarrasSigmaMax = 80;
 
     private readonly double[] _logSigmas;
 
@@ -59,12 +65,13 @@ public sealed class NoiseLevels
     /// <summary>Timesteps whose noise levels are spaced between those of two timesteps, both included.</summary>
     /// <param name="spacing">How.</param>
     /// <param name="first">The least timestep.</param>
-    /// <param name="last">The greatest.</param>
+    /// <param name="last">The greatest; for <see cref="StepSpacing.Karras"/> no later than <see cref="KarrasSigmaMax"/>.</param>
     /// <param name="count">How many, two at least.</param>
     /// <returns>Real timesteps, rising.</returns>
     public double[] Space(StepSpacing spacing, double first, double last, int count)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(count, 2);
+        last = spacing == StepSpacing.Karras ? Math.Max(Math.Min(last, Timestep(KarrasSigmaMax)), first) : last;
         (double low, double high) = (ToScale(spacing, first), ToScale(spacing, last));
         double[] timesteps = new double[count];
         for (int i = 0; i < count; i++)

@@ -149,7 +149,7 @@ public sealed class StepTable
     {
         ArgumentNullException.ThrowIfNull(settings);
         return new StepTable(
-            new GaussianDiffusion(process, settings.Spacing), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale,
+            new GaussianDiffusion(process, settings.Spacing ?? settings.Sampler.OwnSpacing()), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale,
             new GuidanceInterval(settings.GuidanceStart, settings.GuidanceStop));
     }
 

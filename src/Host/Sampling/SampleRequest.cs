@@ -3,17 +3,23 @@ using Kernels.Imaging;
 
 namespace Kernels.Sampling;
 
-/// <summary>The images of a job. Image i is a function of the seed, of i and of its label: neither the batch nor the order in which images are made matters.</summary>
+/// <summary>The images of a job. Image i is a function of the seed, of i and of its label: neither the batch nor the order in which images are made matters, unless <see cref="Random"/> is one of PyTorch's.</summary>
 public sealed record SampleRequest
 {
     /// <summary>Number of images.</summary>
     public required int Count { get; init; }
 
+    /// <summary>Images sampled at once, if nobody says otherwise.</summary>
+    public const int DefaultBatchSize = 16;
+
     /// <summary>Images sampled at once; the last batch may be smaller.</summary>
-    public int BatchSize { get; init; } = 16;
+    public int BatchSize { get; init; } = DefaultBatchSize;
 
     /// <summary>Seed of all noise.</summary>
     public ulong Seed { get; init; }
+
+    /// <summary>Where the noise, and the labels if they are random, come from. With one of PyTorch's, the images depend on <see cref="BatchSize"/> too.</summary>
+    public RandomSource Random { get; init; } = RandomSource.Philox;
 
     /// <summary>Classes, repeated over the images; empty to draw every label from the seed.</summary>
     public IReadOnlyList<int> Classes { get; init; } = [];
@@ -39,7 +45,7 @@ public sealed record SampleRequest
     /// </summary>
     public ulong? InterpolateTo { get; init; }
 
-    /// <summary>The label of an image.</summary>
+    /// <summary>The label of an image; random ones are those of <see cref="RandomSource.Philox"/>, whatever <see cref="Random"/> is (<see cref="Sampler.LabelsOf"/> knows them all).</summary>
     /// <param name="image">Its index.</param>
     /// <param name="classes">Number of classes to draw from where none are listed.</param>
     public int LabelOf(long image, int classes) =>
@@ -52,4 +58,5 @@ public sealed record SampleRequest
 /// <param name="First">Index of the first.</param>
 /// <param name="Labels">One label each; empty if nothing reads labels.</param>
 /// <param name="Images">The images <c>[N, H, W, C]</c>, for a trained model in [-1, 1].</param>
-public sealed record SampledImages(long First, IReadOnlyList<int> Labels, float[] Images);
+/// <param name="Count">Number of images.</param>
+public sealed record SampledImages(long First, IReadOnlyList<int> Labels, float[] Images, int Count);

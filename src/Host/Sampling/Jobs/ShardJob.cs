@@ -41,6 +41,11 @@ internal sealed class ShardJob : SampleJob
             throw new ConfigurationException($"--shard-size is {output.ShardSize}; it must be positive");
         }
 
+        if (request.Random.IsTorch && output.ShardSize % request.BatchSize > 0)
+        {
+            throw new ConfigurationException($"--shard-size is {output.ShardSize}; random numbers of {request.Random} are drawn by the batch, so that it must be a multiple of the batch size, {request.BatchSize}");
+        }
+
         JobManifest job = JobManifest.Of(sampler, request, output.ShardSize ?? request.BatchSize, output.HashSteps);
         bool archive = output.Kind == OutputKind.Archive;
         if (archive)

@@ -15,6 +15,12 @@ public sealed record ReceiptRequest
     /// <summary>Seed of all noise.</summary>
     public ulong Seed { get; init; }
 
+    /// <summary>Where the noise comes from (<see cref="RandomSource.Parse"/>); null for <c>philox</c>.</summary>
+    public string? Rng { get; init; }
+
+    /// <summary>Images sampled at once, where the noise depends on it: where it is PyTorch's.</summary>
+    public int? BatchSize { get; init; }
+
     /// <summary>Classes, repeated over the images.</summary>
     public IReadOnlyList<int> Classes { get; init; } = [];
 
@@ -41,6 +47,8 @@ public sealed record ReceiptRequest
         {
             Count = request.Count,
             Seed = request.Seed,
+            Rng = request.Random.IsTorch ? request.Random.ToString() : null,
+            BatchSize = request.Random.IsTorch ? request.BatchSize : null,
             Classes = request.Classes,
             InterpolateTo = request.InterpolateTo,
             Strength = request.Init?.Strength,
@@ -73,7 +81,9 @@ public sealed record ReceiptRequest
         return new SampleRequest
         {
             Count = Count,
+            BatchSize = BatchSize ?? SampleRequest.DefaultBatchSize,
             Seed = Seed,
+            Random = Rng is null ? RandomSource.Philox : RandomSource.Parse(Rng),
             Classes = Classes,
             InterpolateTo = InterpolateTo,
             LowRes = Images("low_res"),

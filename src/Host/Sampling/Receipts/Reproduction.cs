@@ -20,7 +20,7 @@ public static class Reproduction
     /// <param name="request">Its request (<see cref="ReceiptRequest.ToRequest"/>).</param>
     /// <param name="picture">The picture that it was in; null if it was none.</param>
     /// <param name="sampler">The models, opened from <see cref="JobIdentity.ToOptions"/>.</param>
-    /// <param name="batchSize">Images sampled at once.</param>
+    /// <param name="batchSize">Images sampled at once; those of then where the noise depends on it.</param>
     /// <param name="onStep">Called after every step with the number of images.</param>
     /// <param name="cancellationToken">Ends the work within a step.</param>
     /// <exception cref="ConfigurationException">The receipt does not fit the models.</exception>
@@ -42,18 +42,24 @@ public static class Reproduction
 
         int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(request);
         using ReceiptBuilder builder = new(images, steps);
-        byte[]? pixels = picture is null ? null : new byte[(long)images.Count * images.Height * images.Width * images.Channels];
-        for (int at = 0; at < images.Count; at += batchSize)
+        int imageBytes = images.Height * images.Width * images.Channels;
+        List<byte>? pixels = picture is null ? null : [];
+
+        // Random numbers that are drawn by the batch need the batches of then.
+        bool sameBatches = request.Random.IsTorch;
+        batchSize = sameBatches ? request.BatchSize : batchSize;
+        long end = images.First + images.Count;
+        for (long first = sameBatches ? images.First / batchSize * batchSize : images.First; first < end; first += batchSize)
         {
-            int count = Math.Min(batchSize, images.Count - at);
+            int count = (int)Math.Min(batchSize, (sameBatches ? request.Count : end) - first);
             StepHashes? hashes = steps is int s ? new StepHashes(count, s) : null;
-            SampledImages sampled = sampler.Sample(
-                request, images.First + at, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
+            SampledImages sampled = sampler.Sample(request, first, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
             byte[] bytes = Imaging.Images.ToBytes(sampled.Images);
-            builder.Add(bytes, hashes);
-            if (pixels is not null)
+            for (int i = (int)Math.Max(0, images.First - first); i < Math.Min(count, end - first); i++)
             {
-                bytes.CopyTo(pixels.AsSpan(at * images.Height * images.Width * images.Channels));
+                ReadOnlySpan<byte> image = bytes.AsSpan(i * imageBytes, imageBytes);
+                builder.Add(image, hashes?.Slice(i));
+                pixels?.AddRange(image);
             }
         }
 
@@ -61,7 +67,7 @@ public static class Reproduction
         return new ReproductionResult(
             receipt.StepHashes?.Compare(again.StepHashes!),
             receipt.PixelsSha256 == again.PixelsSha256,
-            picture is null ? null : picture.Pixels.AsSpan().SequenceEqual(Pixels(images, pixels!)));
+            picture is null ? null : picture.Pixels.AsSpan().SequenceEqual(Pixels(images, [.. pixels!])));
     }
 
     /// <summary>What is not as it was when the images were made: versions, device, precision; a line each.</summary>
