@@ -214,8 +214,7 @@ internal sealed class DeviceOptions
         }
     }
 
-    // A launcher that shows every process a GPU of its own has chosen already.
-    private static int LocalOrdinal(int? localRank) => localRank is int rank && CudaDriver.DeviceCount() > 1 ? rank : 0;
+    private static int LocalOrdinal(int? localRank) => localRank is null ? 0 : Rank.GpuOf(localRank, CudaDriver.DeviceCount());
 
     private static KernelCounters Counters(LaunchCounters launch) => new()
     {

@@ -15,11 +15,15 @@ internal sealed record SampleTask
 
     public InitialImages? Init { get; init; }
 
-    public LatentNoise? Latents { get; init; }
+    public LatentFile? Latents { get; init; }
 
     public ulong? InterpolateTo { get; init; }
 
     public string? ClassesFile { get; init; }
+
+    public RandomSource Random { get; init; } = RandomSource.Philox;
+
+    public TimeSpan? Deadline { get; init; }
 
     /// <summary>As many images as are given; null if none are.</summary>
     public int? Count => LowRes?.Count ?? Known?.Images.Count ?? Init?.Images.Count ?? Latents?.Count;
@@ -28,6 +32,15 @@ internal sealed record SampleTask
     /// <param name="options">The rest of what it is made of.</param>
     public SamplerOptions Apply(SamplerOptions options) => options with { LowRes = LowRes is null ? options.LowRes : (LowRes.Height, LowRes.Width), Inpainting = Inpainting };
 
+    /// <summary>Opens the sampler, in time for the deadline if there is one.</summary>
+    /// <param name="options">What it is made of.</param>
+    /// <param name="backend">Where it computes.</param>
+    /// <param name="request">Makes the job for a sampler.</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    public Sampler Open(SamplerOptions options, Runtime.Backend backend, Func<Sampler, SampleRequest> request, CancellationToken cancellationToken) => Deadline is TimeSpan deadline
+        ? Sampler.LoadForDeadline(Apply(options), backend, request, deadline, cancellationToken: cancellationToken)
+        : Sampler.Load(Apply(options), backend);
+
     /// <summary>Tells a job what it starts from, and checks it.</summary>
     /// <param name="sampler">What will do it.</param>
     /// <param name="request">The rest of the job.</param>
@@ -35,7 +48,17 @@ internal sealed record SampleTask
     /// <exception cref="InvalidFileException">Images have the wrong size.</exception>
     public SampleRequest Apply(Sampler sampler, SampleRequest request)
     {
-        request = request with { LowRes = LowRes, Known = Known, Init = Init, Latents = Latents, InterpolateTo = InterpolateTo };
+        Latents?.Require(request.Count, sampler.Height, sampler.Width, sampler.Channels);
+        request = request with
+        {
+            LowRes = LowRes,
+            Known = Known,
+            Init = Init,
+            Latents = Latents?.Take(request.Count),
+            LatentsFile = Latents?.Path,
+            InterpolateTo = InterpolateTo,
+            Random = Random,
+        };
         sampler.Check(request);
         return request;
     }

@@ -29,6 +29,14 @@ internal sealed class TaskOptions
 
     private readonly Option<string?> _classesFile = Options.Value<string?>("--classes-file", "Classes from a file: one per line, repeated over the images, or lines image,class that count from 0. Names are allowed.");
 
+    private readonly Option<string> _rng = new("--rng")
+    {
+        Description = "Random numbers: philox (every image its own, the same on every device and in every batch), or those of PyTorch, to repeat runs of guided-diffusion with the same seed and --batch-size: torch-cpu, torch-cuda[:a100|v100|h100|MULTIPROCESSORSxTHREADS] (held against values that GPUs printed, not yet against a GPU's whole stream).",
+        DefaultValueFactory = _ => "philox",
+    };
+
+    private readonly Option<double?> _deadline = Options.Value<double?>("--deadline", "Milliseconds in which a batch is to be finished: a step is measured, and as many of the steps asked for are left out as it takes.");
+
     public TaskOptions()
     {
         _jumps.DefaultValueFactory = _ => 10;
@@ -40,7 +48,7 @@ internal sealed class TaskOptions
     /// <param name="command">The command.</param>
     public void AddTo(Command command)
     {
-        foreach (Option option in new Option[] { _classesFile, _init, _strength, _inpaint, _mask, _jumps, _resamples, _lowRes, _latents, _interpolate })
+        foreach (Option option in new Option[] { _classesFile, _init, _strength, _inpaint, _mask, _jumps, _resamples, _lowRes, _latents, _interpolate, _rng, _deadline })
         {
             command.Add(option);
         }
@@ -67,9 +75,13 @@ internal sealed class TaskOptions
             Inpainting = inpaint is null ? null : new InpaintingSchedule(parsed.GetValue(_jumps), resamples),
             Known = inpaint is null ? null : new KnownImages(ImageSet.Load(inpaint), ImageSet.Load(mask!).ToGrey()),
             Init = Load(_init) is ImageSet images ? new InitialImages(images, parsed.GetValue(_strength)) : null,
-            Latents = parsed.GetValue(_latents) is string latents ? LatentNoise.Read(latents) : null,
+            Latents = parsed.GetValue(_latents) is string latents ? LatentFile.Read(latents) : null,
             InterpolateTo = parsed.GetValue(_interpolate),
             ClassesFile = parsed.GetValue(_classesFile),
+            Deadline = parsed.GetValue(_deadline) is not double ms ? null
+                : ms is > 0 and < 1e9 ? TimeSpan.FromMilliseconds(ms)
+                : throw new ConfigurationException(FormattableString.Invariant($"--deadline is {ms}; it is a positive number of milliseconds")),
+            Random = parsed.GetValue(_rng) is string rng ? RandomSource.Parse(rng) : RandomSource.Philox,
         };
 
         ImageSet? Load(Option<string?> option) => parsed.GetValue(option) is string path ? ImageSet.Load(path) : null;

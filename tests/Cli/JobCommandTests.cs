@@ -89,7 +89,7 @@ public sealed class JobCommandTests : IDisposable
         }
         finally
         {
-            Execute("umount", disk);
+            Execute("umount", "-l", disk);
         }
     }
 

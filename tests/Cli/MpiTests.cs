@@ -30,18 +30,13 @@ public sealed class MpiTests : IDisposable
         Require();
         string[] longer = [.. s_job, _folder["killed.npz"]];
         longer[Array.IndexOf(longer, "--steps") + 1] = "12";
-        using (CliProcess job = CliProcess.StartUnder(Mpirun(2), longer))
+        while (!await KillRank(longer))
         {
-            while (!job.HasExited && !_folder.Files.Any(f => f.Contains("shard-", StringComparison.Ordinal)))
-            {
-                await Task.Delay(20, TestContext.Current.CancellationToken);
-            }
-
-            CliProcess.Kill(ProcessOf(rank: 1, _folder["killed.npz"]));
-            Assert.NotEqual(0, (await job.Finish()).ExitCode);
+            // The job was over before anybody looked: a busy machine. Again.
+            File.Delete(_folder["killed.npz"]);
+            File.Delete(_folder["killed.npz.json"]);
         }
 
-        Assert.False(File.Exists(_folder["killed.npz"]));
         using (CliProcess again = CliProcess.StartUnder(Mpirun(3), longer))
         {
             CliRun run = (await again.Finish()).Expect(ExitCode.Done);
@@ -63,7 +58,7 @@ public sealed class MpiTests : IDisposable
     }
 
     // mpirun says of none of its children which it is; the kernel knows their environment.
-    private static int ProcessOf(int rank, string output)
+    private static int? ProcessOf(int rank, string output)
     {
         string variable = FormattableString.Invariant($"OMPI_COMM_WORLD_RANK={rank}\0");
         foreach (string process in Directory.EnumerateDirectories("/proc").Where(d => int.TryParse(Path.GetFileName(d), CultureInfo.InvariantCulture, out _)))
@@ -82,7 +77,30 @@ public sealed class MpiTests : IDisposable
             }
         }
 
-        throw new InvalidOperationException("there is no such rank");
+        return null;
+    }
+
+    // Whether a rank could be killed after its first shards.
+    private async Task<bool> KillRank(string[] job)
+    {
+        using CliProcess process = CliProcess.StartUnder(Mpirun(2), job);
+        while (!process.HasExited && !Directory.Exists(job[^1] + ".parts"))
+        {
+            await Task.Delay(20, TestContext.Current.CancellationToken);
+        }
+
+        while (!process.HasExited && Directory.Exists(job[^1] + ".parts") && !File.Exists(Path.Combine(job[^1] + ".parts", "shard-000001.npz")))
+        {
+            await Task.Delay(20, TestContext.Current.CancellationToken);
+        }
+
+        if (ProcessOf(rank: 1, job[^1]) is int rank)
+        {
+            CliProcess.Kill(rank);
+        }
+
+        // Open MPI ends the other ranks with the one that was killed.
+        return (await process.Finish()).ExitCode != 0 && !File.Exists(job[^1]);
     }
 
     private async Task<byte[]> Run(int ranks)

@@ -22,30 +22,6 @@ public sealed class ReproduceCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task So_is_what_began_with_images_latents_or_a_mask()
-    {
-        await Sample("--class", "1", "--output", _folder["disk.png"]);
-        Png.Save(_folder["mask.png"], new Image(32, 32, 1, [.. Enumerable.Range(0, 32 * 32).Select(i => (byte)(i % 32 < 16 ? 255 : 0))]));
-        (await CliRun.Of("invert", _folder["disk.png"], "--class", "1", "--steps", "2", "--output", _folder["latents.npz"])).Expect(ExitCode.Done);
-        string[][] tasks =
-        [
-            ["--init", _folder["disk.png"], "--strength", "0.5"],
-            ["--inpaint", _folder["disk.png"], "--mask", _folder["mask.png"]],
-            ["--latents", _folder["latents.npz"], "--sampler", "ddim"],
-        ];
-        foreach (string[] task in tasks)
-        {
-            await Sample(["--class", "2", .. task, "--output", _folder["a.png"]]);
-            CliRun run = (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.Done);
-            Assert.Contains("identical: 1 images", run.Output, StringComparison.Ordinal);
-        }
-
-        await Sample(["--class", "2", .. tasks[0], "--output", _folder["a.png"]]);
-        await Sample("--class", "3", "--output", _folder["disk.png"]);
-        Assert.Contains("not those that the receipt speaks of", (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.InvalidFile).Error, StringComparison.Ordinal);
-    }
-
-    [Fact]
     public async Task The_first_step_and_image_that_differ_are_named()
     {
         await Sample("--class", "1,2,3", "--output", _folder["a.npz"]);
@@ -106,6 +82,37 @@ public sealed class ReproduceCommandTests : IDisposable
         (await CliRun.Of("reproduce", _folder["a.png"], "--diffusion", Path.Combine(weights, "shapes32_diffusion.safetensors"))).Expect(ExitCode.Done);
     }
 
+    [Theory]
+    [InlineData("--sampler", "ddim", "--eta", "0.5")]
+    [InlineData("--interpolate", "9")]
+    [InlineData("--init", "IMAGE", "--strength", "0.5")]
+    [InlineData("--inpaint", "IMAGE", "--mask", "MASK")]
+    [InlineData("--inpaint", "IMAGE", "--mask", "MASK", "--repaint-jumps", "1", "--repaint-resamples", "2")]
+    [InlineData("--cfg-scale", "1.5", "--classifier-scale", "0")]
+    public async Task Every_task_is_reproduced(params string[] task)
+    {
+        Picture("image.png", 3, i => (byte)(i % 251));
+        Picture("mask.png", 1, i => (byte)(i % 32 < 16 ? 255 : 0));
+        await Sample([.. task.Select(t => t switch { "IMAGE" => _folder["image.png"], "MASK" => _folder["mask.png"], _ => t }), "--num-samples", "3", "--output", _folder["a.npz"]]);
+        (await CliRun.Of("reproduce", _folder["a.npz"], "--batch-size", "2")).Expect(ExitCode.Done);
+    }
+
+    [Fact]
+    public async Task An_input_that_is_missing_or_another_is_refused()
+    {
+        Picture("image.png", 3, i => (byte)(i % 251));
+        await Sample("--init", _folder["image.png"], "--output", _folder["a.png"]);
+        File.Move(_folder["image.png"], _folder["moved.png"]);
+        CliRun missing = (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.InvalidFile);
+        Assert.Contains("--input init=PATH", missing.Error, StringComparison.Ordinal);
+        (await CliRun.Of("reproduce", _folder["a.png"], "--input", $"init={_folder["moved.png"]}")).Expect(ExitCode.Done);
+        (await CliRun.Of("reproduce", _folder["a.png"], "--input", $"mask={_folder["moved.png"]}")).Expect(ExitCode.Usage);
+        (await CliRun.Of("reproduce", _folder["a.png"], "--input", "init")).Expect(ExitCode.Usage);
+        Picture("image.png", 3, i => (byte)(i % 249));
+        CliRun other = (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.InvalidFile);
+        Assert.Contains("is not the input 'init'", other.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Other_versions_and_devices_are_told()
     {
@@ -127,6 +134,9 @@ public sealed class ReproduceCommandTests : IDisposable
         (await CliRun.Of("reproduce", _folder["x.txt"])).Expect(ExitCode.InvalidFile);
         (await CliRun.Of("reproduce", _folder["x.npz"], "--batch-size", "0")).Expect(ExitCode.Usage);
     }
+
+    private void Picture(string name, int channels, Func<int, byte> sample) =>
+        Png.Save(_folder[name], new Image(32, 32, channels, [.. Enumerable.Range(0, 32 * 32 * channels).Select(sample)]));
 
     private void Edit(Action<JsonNode> change)
     {

@@ -101,6 +101,14 @@ public sealed class TaskCommandTests : IDisposable
         Assert.Contains("grey.png: the image is grey, the model takes RGB", (await Sample([.. job, "--low-res", _folder["grey.png"]])).Expect(ExitCode.InvalidFile).Error, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_deadline_is_met_or_refused()
+    {
+        (await Sample("--deadline", "100000000", "--num-samples", "1", "--class", "1")).Expect(ExitCode.Done);
+        Assert.Contains("cannot be met: 2 steps take", (await Sample("--deadline", "0.0001")).Expect(ExitCode.Usage).Error, StringComparison.Ordinal);
+        Assert.Contains("--deadline is -1", (await Sample("--deadline", "-1")).Expect(ExitCode.Usage).Error, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("star\n# a comment\n\n7\nheart", "3,7,4")]
     [InlineData("image,class\n1,star\n0, 5", "5,3")]

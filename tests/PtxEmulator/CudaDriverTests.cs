@@ -120,12 +120,20 @@ public sealed class CudaDriverTests
             FakeCuda.Results.Clear();
             driver.Launch(function, LaunchGeometry.Linear(3, 64), Arguments.Bytes);
             FakeCuda.Results["cuStreamSynchronize"] = 700;
-            var lost = Assert.Throws<DeviceException>(() => driver.Synchronize()).Message;
+            var failure = Assert.Throws<DeviceException>(() => driver.Synchronize());
+            Assert.Equal(DeviceFault.Lost, failure.Fault);
+            var lost = failure.Message;
             Assert.Contains("cuStreamSynchronize failed", lost, StringComparison.Ordinal);
             Assert.Contains("the latest launch was 'k' with grid (3,1,1)", lost, StringComparison.Ordinal);
             Assert.Contains("cannot use the device any more", lost, StringComparison.Ordinal);
             FakeCuda.Results.Clear();
-            Assert.Contains("earlier error", Assert.Throws<DeviceException>(() => driver.Allocate(4)).Message, StringComparison.Ordinal);
+            var later = Assert.Throws<DeviceException>(() => driver.Allocate(4));
+            Assert.Contains("earlier error", later.Message, StringComparison.Ordinal);
+            Assert.Equal(DeviceFault.Lost, later.Fault);
+
+            // Whoever clears up hears nothing of it.
+            driver.Free(4096);
+            driver.FreeHost(4096);
         }
         Assert.Equal(0, FakeCuda.LiveHandles);
     }

@@ -36,7 +36,7 @@ public sealed class ReceiptTests : IDisposable
         Receipt receipt = ReceiptFile.Read(_folder["a.png"], out Image? picture);
         Assert.Equal((0L, 5, 0, 3), (receipt.Images.First, receipt.Images.Count, receipt.Images.Columns!.Value, receipt.StepHashes!.Steps.Count));
         Assert.Equal("weights/shapes32_diffusion.safetensors", receipt.Job.Diffusion.File);
-        Assert.True(Reproduction.Run(receipt, picture, one.Sampler, 3).IsIdentical);
+        Assert.True(Reproduction.Run(receipt, receipt.Job.Request.ToRequest(_folder["a.png"]), picture, one.Sampler, 3).IsIdentical);
         Assert.Empty(Reproduction.Circumstances(receipt, two.Sampler));
     }
 
@@ -51,7 +51,7 @@ public sealed class ReceiptTests : IDisposable
         {
             Receipt receipt = ReceiptFile.Read(files[i], out Image? picture);
             Assert.Equal((i, 1, (int?)null, (string?)null), (receipt.Images.First, receipt.Images.Count, receipt.Images.Columns, receipt.StepHashes!.Fingerprints));
-            Assert.True(Reproduction.Run(receipt, picture, demo.Sampler, 1).IsIdentical);
+            Assert.True(Reproduction.Run(receipt, receipt.Job.Request.ToRequest(files[i]), picture, demo.Sampler, 1).IsIdentical);
         }
     }
 
@@ -68,7 +68,7 @@ public sealed class ReceiptTests : IDisposable
         File.Copy(DemoSampler.Weights("classifier"), _folder["y"]);
         using CpuBackend backend = new(1);
         using Sampler again = Sampler.Load(read.ToOptions(_folder["x"], _folder["y"]), backend);
-        JobIdentity same = JobIdentity.Of(again, read.Request);
+        JobIdentity same = JobIdentity.Of(again, read.Request.ToRequest(_folder["x"]));
         Assert.Equal(json, new JobSettings(same with { Diffusion = same.Diffusion with { File = job.Diffusion.File }, Classifier = same.Classifier! with { File = job.Classifier!.File } }, new ReceiptImages(0, 1, 32, 32, 3), null).ToJson());
     }
 
@@ -105,6 +105,9 @@ public sealed class ReceiptTests : IDisposable
     [InlineData("job.request.count", "2", "3 images")]
     [InlineData("job.settings.sampler", "\"euler-nonsense\"", "sampler")]
     [InlineData("job.settings.sampler", "17", "sampler")]
+    [InlineData("job.request.batch_size", "0", "batches of 0")]
+    [InlineData("job.request.inputs", "[null]", "null in place")]
+    [InlineData("job.disabled_fusions", "[null]", "null in place")]
     [InlineData("images.count", "2000000000", "2000000000 images")]
     [InlineData("images.height", "2000000000", "2000000000x")]
     [InlineData("images.count", "-1", "-1 images")]

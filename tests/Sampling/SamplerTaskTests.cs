@@ -131,7 +131,7 @@ public sealed class SamplerTaskTests(CpuFixture cpu) : IClassFixture<CpuFixture>
             RandomStreams.Normals(4, (ulong)i, RandomStreams.InitialNoise, 0, latents.AsSpan(i * Elements, Elements));
         }
 
-        Assert.Equal(sampler.Sample(request, 1, 2).Images, sampler.Sample(request with { Latents = LatentNoise.FromValues(latents, 32, 32, 3), Seed = 77 }, 1, 2).Images);
+        Assert.Equal(sampler.Sample(request, 1, 2).Images, sampler.Sample(request with { Latents = latents, Seed = 77 }, 1, 2).Images);
     }
 
     [Fact]
@@ -158,10 +158,10 @@ public sealed class SamplerTaskTests(CpuFixture cpu) : IClassFixture<CpuFixture>
         SampleRequest request = new() { Count = 1, Classes = [1] };
         ImageSet small = ImageSet.FromBytes(new byte[16 * 16 * 3], 16, 16, 3);
         Refused<ConfigurationException>("interpolation needs two images", request with { InterpolateTo = 1 });
-        Refused<ConfigurationException>("exclude each other", request with { Count = 2, InterpolateTo = 1, Latents = LatentNoise.FromValues(new float[2 * Elements], 32, 32, 3) });
+        Refused<ConfigurationException>("exclude each other", request with { Count = 2, InterpolateTo = 1, Latents = new float[2 * Elements] });
         Refused<ConfigurationException>("strength is 1.5", request with { Init = new InitialImages(Set(1), 1.5) });
         Refused<ConfigurationException>("strength is NaN", request with { Init = new InitialImages(Set(1), double.NaN) });
-        Refused<InvalidFileException>("the latents are [1, 1, 1, 5], [1, 32, 32, 3] are needed", request with { Latents = LatentNoise.FromValues(new float[5], 1, 1, 5) });
+        Refused<ConfigurationException>("5 values are not the latents of 1 images", request with { Latents = new float[5] });
         Refused<ConfigurationException>("a sampler made for inpainting needs", request with { Known = new KnownImages(Set(1), Set(1)) });
         Refused<ConfigurationException>("only a super-resolution model", request with { LowRes = small });
         using Sampler multistep = Load("3", new SamplerSettings { Sampler = SamplerKind.Plms });

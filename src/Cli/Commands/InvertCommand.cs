@@ -13,7 +13,7 @@ internal static class InvertCommand
     public static Command Create(CliConsole console)
     {
         Option<string?> output = Options.Value<string?>("--output", "The .npz of the latents, for 'kernels sample --sampler ddim --latents'. latents.npz if absent.");
-        Option<string?> reconstruction = Options.Value<string?>("--reconstruction", "Where the images go that sampling makes of the latents: a .png of all, or a .npz.");
+        Option<string?> reconstruction = Options.Value<string?>("--reconstruction", "Where the images go that sampling makes of the latents: .png, .npz or a folder.");
         ImageJob job = new();
         Command command = new("invert", "Find the noise from which deterministic DDIM makes given images (ddim_reverse_sample), sample from it, and say how far the result is from the images.") { output, reconstruction };
         job.AddTo(command);
@@ -35,8 +35,8 @@ internal static class InvertCommand
         using DdimInversion inversion = DdimInversion.Load(job.Model(parsed, "ddim", DefaultRespacing), backend);
         images.Require(inversion.Height, inversion.Width, inversion.Channels);
         int[] labels = job.Labels(parsed, images, count, inversion.Classes, inversion.ClassNames);
-        RequireReconstruction(reconstruction, inversion.Channels);
-        List<byte> remade = [];
+        SampleFormat format = new(count, inversion.Height, inversion.Width, inversion.Channels, 0);
+        ImageOutput? remade = reconstruction is null ? null : ImageOutput.Create(reconstruction, format);
         console.Tell($"inverting {count} images of {inversion.Height}x{inversion.Width} in {inversion.Steps} DDIM steps, and back, on {backend.Name}");
         List<float> latents = [];
         double[] errors = new double[count];
@@ -56,62 +56,26 @@ internal static class InvertCommand
                     errors[first + i] = RootMeanSquare(x0.AsSpan(i * elements, elements), back.AsSpan(i * elements, elements));
                 }
 
-                remade.AddRange(Imaging.Images.ToBytes(back));
+                remade?.Add(Imaging.Images.ToBytes(back), some);
             }
         });
-        Save(output, NpyArray.Of(latents.ToArray(), count, inversion.Height, inversion.Width, inversion.Channels), labels);
-        if (reconstruction is not null)
+        List<KeyValuePair<string, NpyArray>> arrays = [new("arr_0", NpyArray.Of(latents.ToArray(), count, inversion.Height, inversion.Width, inversion.Channels))];
+        if (labels.Length > 0)
         {
-            byte[] pixels = [.. remade];
-            if (IsArchive(reconstruction))
-            {
-                Save(reconstruction, NpyArray.Of(pixels, count, inversion.Height, inversion.Width, inversion.Channels), labels);
-            }
-            else
-            {
-                Png.Save(reconstruction, ImageGrid.Compose(pixels, count, inversion.Height, inversion.Width, inversion.Channels, 0));
-            }
+            arrays.Add(new("arr_1", NpyArray.Of(Array.ConvertAll(labels, l => (long)l), count)));
         }
 
+        Npz.Write(output, arrays);
+        remade?.Finish();
         int worst = Array.IndexOf(errors, errors.Max());
         console.Output.WriteLine(FormattableString.Invariant($"reconstruction error (root mean square, images in [-1, 1]): mean {errors.Average():0.00000}, worst {errors[worst]:0.00000} ({images.Names[worst]})"));
         console.Output.WriteLine(output);
-        if (reconstruction is not null)
+        if (remade is not null)
         {
-            console.Output.WriteLine(reconstruction);
+            console.Output.WriteLine(remade.Path);
         }
 
         return ExitCode.Done;
-    }
-
-    private static bool IsArchive(string path) => path.EndsWith(".npz", StringComparison.OrdinalIgnoreCase);
-
-    private static void RequireReconstruction(string? path, int channels)
-    {
-        if (path is null)
-        {
-            return;
-        }
-
-        bool picture = path.EndsWith(".png", StringComparison.OrdinalIgnoreCase);
-        if ((!picture && !IsArchive(path)) || (picture && channels is not (1 or 3 or 4)))
-        {
-            throw new ConfigurationException(
-                picture ? $"--reconstruction {path}: images of {channels} channels do not fit a PNG; give a .npz" : $"--reconstruction {path}: give a .png or a .npz");
-        }
-
-        OutputFolder.Prepare(path);
-    }
-
-    private static void Save(string path, NpyArray images, int[] labels)
-    {
-        List<KeyValuePair<string, NpyArray>> arrays = [new("arr_0", images)];
-        if (labels.Length > 0)
-        {
-            arrays.Add(new("arr_1", NpyArray.Of(Array.ConvertAll(labels, l => (long)l), labels.Length)));
-        }
-
-        Npz.Write(path, arrays);
     }
 
     private static double RootMeanSquare(ReadOnlySpan<float> a, ReadOnlySpan<float> b)

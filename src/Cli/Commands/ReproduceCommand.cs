@@ -18,12 +18,13 @@ internal static class ReproduceCommand
         Option<string?> classifier = Options.Value<string?>("--classifier", "Where the classifier's checkpoint is now.", "--classifier-path", "--classifier_path");
         Option<int> batch = Options.Value<int>("--batch-size", "Images sampled at once. The result does not depend on it.");
         batch.DefaultValueFactory = _ => 16;
+        Option<string[]> inputs = new("--input") { Description = "Where an input of the job is now, as init=PATH: low_res, init, known, mask or latents. Repeatable.", HelpName = "role=path" };
         DeviceOptions device = new();
         Command command = new(
             "reproduce",
             "Sample images again as their receipt says, compare x after every step, and name the first step and image that differ. Exit 0 if all is the same, bit for bit, 4 if not.")
         {
-            file, diffusion, classifier, batch,
+            file, diffusion, classifier, inputs, batch,
         };
         device.AddReproducingTo(command);
         command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(parsed, cancellationToken), CancellationToken.None));
@@ -42,6 +43,7 @@ internal static class ReproduceCommand
             SamplerOptions options = receipt.Job.ToOptions(
                 receipt.Job.Diffusion.Find(path, "--diffusion", parsed.GetValue(diffusion)),
                 receipt.Job.Classifier?.Find(path, "--classifier", parsed.GetValue(classifier)));
+            SampleRequest request = receipt.Job.Request.ToRequest(path, Places(parsed.GetValue(inputs) ?? []));
             using Backend backend = device.OpenLike(parsed, receipt.Job.Device);
             using Sampler sampler = Sampler.Load(options, backend);
             foreach (string line in Reproduction.Circumstances(receipt, sampler))
@@ -49,13 +51,28 @@ internal static class ReproduceCommand
                 console.Error.WriteLine($"kernels: {line}");
             }
 
-            int steps = sampler.StepsOf(receipt.Job.Request);
             ReproductionResult? result = null;
+            int steps = sampler.StepsOf(request);
             SampleProgress.Run(console.Progress, receipt.Images.Count, steps, progress =>
-                result = Reproduction.Run(receipt, picture, sampler, Math.Min(batchSize, receipt.Images.Count), progress, cancellationToken));
+                result = Reproduction.Run(receipt, request, picture, sampler, Math.Min(batchSize, receipt.Images.Count), progress, cancellationToken));
             Report(console, receipt, steps, result!);
             return result!.IsIdentical ? ExitCode.Done : ExitCode.VerificationFailed;
         }
+    }
+
+    private static Dictionary<string, string> Places(string[] inputs)
+    {
+        Dictionary<string, string> places = [];
+        foreach (string input in inputs)
+        {
+            int at = input.IndexOf('=', StringComparison.Ordinal);
+            if (at < 1 || !places.TryAdd(input[..at], input[(at + 1)..]))
+            {
+                throw new ConfigurationException($"--input {input}: give a role and a path once, as init=PATH");
+            }
+        }
+
+        return places;
     }
 
     private static void Report(CliConsole console, Receipt receipt, int steps, ReproductionResult result)

@@ -35,7 +35,14 @@ internal static class SampleCommand
     }
 
     private static int Run(
-        CliConsole console, ParseResult parsed, SampleOptions options, TaskOptions tasks, ModelOptions models, DeviceOptions device, JobOptions jobs, CancellationToken cancellationToken)
+        CliConsole console,
+        ParseResult parsed,
+        SampleOptions options,
+        TaskOptions tasks,
+        ModelOptions models,
+        DeviceOptions device,
+        JobOptions jobs,
+        CancellationToken cancellationToken)
     {
         SampleTask task = tasks.Read(parsed);
         if (parsed.GetValue(options.Compare) == true)
@@ -46,13 +53,15 @@ internal static class SampleCommand
         SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
         Rank rank = jobs.RankOf(parsed, Tell);
         using Backend backend = device.Open(parsed, models.Precisions(parsed), rank.Local);
-        using Sampler sampler = Sampler.Load(task.Apply(setup.Options), backend);
-        SampleRequest request = task.Apply(sampler, Request(parsed, options, task, sampler, setup.IsDemo));
+        using Sampler sampler = task.Open(setup.Options, backend, RequestOf, cancellationToken);
+        SampleRequest request = RequestOf(sampler);
         SampleOutput output = jobs.OutputOf(parsed, rank, parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png"), request);
         SampleJob job = SampleJob.Open(sampler, request, output, Tell);
         SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, output.Columns);
         StepPictures? pictures = parsed.GetValue(options.Intermediates) is string folder ? new StepPictures(folder, format) : null;
         return Run(console, sampler, request, rank, job, pictures, cancellationToken);
+
+        SampleRequest RequestOf(Sampler made) => task.Apply(made, Request(parsed, options, task, made, setup.IsDemo));
 
         void Tell(string line) => console.Error.WriteLine($"kernels: {line}");
     }
@@ -146,7 +155,7 @@ internal static class SampleCommand
         int count = parsed.GetValue(options.NumSamples) ?? task.Count ?? (demo && task.ClassesFile is null && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
         int batch = parsed.GetValue(options.BatchSize);
         return count > 0 && batch > 0
-            ? new SampleRequest { Count = count, BatchSize = Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }
+            ? new SampleRequest { Count = count, BatchSize = task.Random.IsTorch ? batch : Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }
             : throw new ConfigurationException($"--num-samples is {count} and --batch-size is {batch}; both must be positive");
     }
 }

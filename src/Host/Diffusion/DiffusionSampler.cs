@@ -9,7 +9,7 @@ namespace Kernels.Diffusion;
 /// Not for several threads at once. Executors are kept per batch size; the weights are packed once. Where some rows of the table are guided and others are not
 /// (<see cref="GuidanceInterval"/>), each kind has a step of its own, and those without guidance pay neither for the classifier nor for the unconditional half.
 /// </remarks>
-public sealed class DiffusionSampler : IDisposable
+public sealed partial class DiffusionSampler : IDisposable
 {
     private readonly Backend _backend;
     private readonly Model _diffusion;
@@ -116,7 +116,28 @@ public sealed class DiffusionSampler : IDisposable
     /// <returns>Images <c>[N, H, W, C]</c>, for a trained model in [-1, 1].</returns>
     /// <exception cref="ConfigurationException">Labels or noise do not fit.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
-    public float[] Sample(SampleBatch batch, StepCallback? onStep = null, CancellationToken cancellationToken = default)
+    public float[] Sample(SampleBatch batch, StepCallback? onStep = null, CancellationToken cancellationToken = default) => Run(batch, onStep, cancellationToken).Read("x_next");
+
+    /// <summary>Samples a batch into memory of the caller.</summary>
+    /// <param name="batch">Labels and noise.</param>
+    /// <param name="images">Receives the images <c>[N, H, W, C]</c>; left as it is if sampling fails.</param>
+    /// <param name="onStep">Called after every step.</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    /// <exception cref="ArgumentException">The memory has another size.</exception>
+    /// <exception cref="ConfigurationException">Labels or noise do not fit.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public void Sample(SampleBatch batch, Span<float> images, StepCallback? onStep = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        if (images.Length != (long)batch.Count * ImageElements)
+        {
+            throw new ArgumentException($"{images.Length} values are no room for {batch.Count} images of {ImageElements}", nameof(images));
+        }
+
+        Run(batch, onStep, cancellationToken).Read("x_next", images);
+    }
+
+    private Executor Run(SampleBatch batch, StepCallback? onStep, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
         int n = batch.Count;
@@ -133,14 +154,7 @@ public sealed class DiffusionSampler : IDisposable
         int first = batch.FirstStep, count = Table.Count - first, elements = n * ImageElements;
         bool guided = IsGuided(first);
         StepExecutor steps = ExecutorFor(n, batch.SuppliesNoise, guided);
-        steps.Step.Write("step", [first]);
-        steps.Step.Write("x", batch.Initial ?? InitialNoise(batch));
-        if (steps.Takes("history"))
-        {
-            // Weights of 0 keep the first steps from it, but not from a NaN.
-            steps.Step.Write("history", new float[steps.Step.Plan.Graph.Input("history").Shape.Elements]);
-        }
-
+        WriteState(steps, batch.Initial ?? InitialNoise(batch), first);
         bool takesNoise = steps.Takes("noise");
         float[]? drawn = batch.NoiseSource is null ? null : new float[elements];
         StepSnapshots? kept = null;
@@ -181,7 +195,7 @@ public sealed class DiffusionSampler : IDisposable
             onStep!(new StepResult(count - 1, count, steps.Step, kept));
         }
 
-        return steps.Step.Read("x_next");
+        return steps.Step;
     }
 
     /// <inheritdoc/>
@@ -299,6 +313,22 @@ public sealed class DiffusionSampler : IDisposable
             steps.Step.Write("levels", _levels);
             steps.Step.Write("known", batch.Known);
             steps.Step.Write("mask", batch.Mask);
+        }
+    }
+
+    private static void WriteState(StepExecutor steps, float[] x, int row)
+    {
+        steps.Step.Write("step", [row]);
+        steps.Step.Write("x", x);
+        if (steps.Takes("history"))
+        {
+            // Weights of 0 keep the first steps from it, but not from a NaN.
+            steps.Step.Write("history", new float[steps.Step.Plan.Graph.Input("history").Shape.Elements]);
+        }
+
+        if (steps.Takes("noise"))
+        {
+            steps.Step.Write("noise", new float[x.Length]);
         }
     }
 

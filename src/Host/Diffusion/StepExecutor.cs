@@ -144,7 +144,15 @@ public sealed class StepSnapshots : IDisposable
     internal StepSnapshots(Executor step)
     {
         X = step.CreateSnapshot("x_next");
-        PredXstart = step.CreateSnapshot("pred_xstart");
+        try
+        {
+            PredXstart = step.CreateSnapshot("pred_xstart");
+        }
+        catch
+        {
+            X.Dispose();
+            throw;
+        }
     }
 
     /// <summary>x after the step.</summary>

@@ -9,9 +9,6 @@ public sealed class ImageSet
     /// <summary>The most bytes that are read: a set is kept in memory.</summary>
     public const long MaxBytes = 1L << 31;
 
-    /// <summary>What <see cref="Path"/> says of images that came from no file.</summary>
-    public const string InMemory = "images in memory";
-
     private readonly byte[][] _images;
 
     private ImageSet(string path, int height, int width, int channels, byte[][] images, IReadOnlyList<string> names, IReadOnlyList<int>? labels)
@@ -62,7 +59,7 @@ public sealed class ImageSet
             throw new ArgumentException($"{labels.Count} labels were given for {images.Length} images", nameof(labels));
         }
 
-        return new ImageSet(InMemory, height, width, channels, images, [.. images.Select((_, i) => string.Create(CultureInfo.InvariantCulture, $"image {i}"))], labels);
+        return new ImageSet("images in memory", height, width, channels, images, [.. images.Select((_, i) => string.Create(CultureInfo.InvariantCulture, $"image {i}"))], labels);
     }
 
     /// <summary>Reads a <c>.npz</c> (<c>arr_0</c> of bytes <c>[N, H, W, C]</c> and, if there, <c>arr_1</c> of labels), a PNG, or all PNGs of a folder in the order of their names.</summary>

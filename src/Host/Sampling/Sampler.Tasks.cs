@@ -6,6 +6,9 @@ namespace Kernels.Sampling;
 /// <content>What a request starts from: noise, images, or part of images.</content>
 public sealed partial class Sampler
 {
+    // Where the draws of the request that is being worked on stand.
+    private (SampleRequest? Request, TorchDraws? Draws) _draws;
+
     /// <summary>Steps that a request executes per image.</summary>
     /// <param name="request">The job.</param>
     /// <exception cref="ConfigurationException">The strength is not in (0, 1].</exception>
@@ -25,7 +28,19 @@ public sealed partial class Sampler
         Require(request.Init is null || request.Known is null, "images to begin with and known regions exclude each other; inpaint, or start from an image");
         Require(request.InterpolateTo is null || (request.Init is null && request.Known is null), "interpolation is between two noises; it takes no images");
         Require(request.Latents is null || (request.Init is null && request.InterpolateTo is null), "latents to begin with, images to begin with and interpolation exclude each other");
-        request.Latents?.Require(request.Count, Height, Width, Channels);
+        Require(
+            request.Latents is null || request.Latents.Length == (long)request.Count * _steps.ImageElements,
+            $"{request.Latents?.Length} values are not the latents of {request.Count} images [{Height}, {Width}, {Channels}]");
+        if (request.Random.IsTorch)
+        {
+            Require(
+                Options.Settings.Sampler is SamplerKind.Ddpm or SamplerKind.Ddim,
+                $"random numbers of {request.Random} repeat the scripts of guided-diffusion, which have no sampler {SamplerKinds.NameOf(Options.Settings.Sampler)}; take ddpm or ddim");
+            Require(
+                request.Init is null && request.Known is null && request.InterpolateTo is null && request.Latents is null,
+                $"random numbers of {request.Random} repeat the scripts of guided-diffusion, which start from noise alone; take philox");
+        }
+
         Require(
             request.Init is null || Options.Settings.Sampler.History() == SamplerHistory.None,
             $"images to begin with need a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Options.Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
@@ -57,6 +72,11 @@ public sealed partial class Sampler
     private SampleBatch Batch(SampleRequest request, long first, int count)
     {
         Check(request);
+        if (request.Random.IsTorch)
+        {
+            return TorchBatch(request, first, count);
+        }
+
         SampleBatch batch = new()
         {
             Count = count,
@@ -66,7 +86,7 @@ public sealed partial class Sampler
             LowRes = request.LowRes?.Read(first, count),
             Known = request.Known?.Images.Read(first, count),
             Mask = request.Known?.ReadMasks(first, count),
-            Initial = request.Latents?.Read(first, count),
+            Initial = request.Latents?.AsSpan(checked((int)(first * _steps.ImageElements)), count * _steps.ImageElements).ToArray(),
         };
         if (request.InterpolateTo is ulong other)
         {
@@ -81,6 +101,32 @@ public sealed partial class Sampler
 
         return batch;
     }
+
+    // The scripts draw for whole batches and leave out what is too much at the end.
+    private SampleBatch TorchBatch(SampleRequest request, long first, int count)
+    {
+        Require(
+            first % request.BatchSize == 0 && count <= request.BatchSize,
+            $"random numbers of {request.Random} are drawn by the batch: {count} images from {first} on are not one of batches of {request.BatchSize}");
+        if (_draws.Request != request)
+        {
+            _draws = (request, NewDraws(request));
+        }
+
+        TorchDraws draws = _draws.Draws!;
+        (int[] drawn, float[] initial) = draws.Begin(first / request.BatchSize);
+        return new SampleBatch
+        {
+            Count = count,
+            Labels = drawn.Length > 0 ? drawn[..count] : LabelsOf(request, first, count),
+            Initial = initial[..(count * _steps.ImageElements)],
+            NoiseSource = (_, noise) => draws.Step(noise),
+            LowRes = request.LowRes?.Read(first, count),
+        };
+    }
+
+    private TorchDraws NewDraws(SampleRequest request) => new(
+        request.Random, request.Seed, [request.BatchSize, Height, Width, Channels], Table.Count, request.Classes.Count > 0 ? 0 : ClassCount);
 
     private float[] Noised(ImageSet images, ulong seed, int timestep, long first, int count)
     {

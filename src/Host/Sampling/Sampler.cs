@@ -1,19 +1,25 @@
 using Kernels.Diffusion;
 using Kernels.Models;
 using Kernels.Runtime;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Kernels.Sampling;
 
 /// <summary>Samples images: the models of <see cref="SamplerOptions"/> on a device.</summary>
-/// <remarks>Not for several threads at once.</remarks>
+/// <remarks>
+/// One job at a time: a call while another one is at work is refused with an <see cref="InvalidOperationException"/>, and changes nothing. Several samplers may work at the same time, each on a
+/// thread of its own, on one backend too, where their steps take turns; none of their images depends on it. Properties may be read from any thread.
+/// </remarks>
 public sealed partial class Sampler : IDisposable
 {
     private readonly LoadedModel _diffusion;
     private readonly LoadedModel? _classifier;
     private readonly DiffusionSampler _steps;
 
-    private Sampler(SamplerOptions options, LoadedModel diffusion, LoadedModel? classifier, Backend backend)
+    private Sampler(SamplerOptions options, LoadedModel diffusion, LoadedModel? classifier, Backend backend, ILogger logger)
     {
+        _logger = logger;
         DiffusionConfig process = diffusion.Process ?? throw new ConfigurationException($"{diffusion.Checkpoint.File} holds a classifier; it cannot predict noise");
         SamplerSettings settings = options.Settings with
         {
@@ -69,9 +75,10 @@ public sealed partial class Sampler : IDisposable
     /// <summary>Opens the checkpoints.</summary>
     /// <param name="options">What to sample with.</param>
     /// <param name="backend">Where to compute; it stays the caller's.</param>
+    /// <param name="logger">Told of what is opened, sampled and lost; null for nobody.</param>
     /// <exception cref="InvalidFileException">A checkpoint cannot be used.</exception>
     /// <exception cref="ConfigurationException">Settings contradict each other or the models, or are missing.</exception>
-    public static Sampler Load(SamplerOptions options, Backend backend)
+    public static Sampler Load(SamplerOptions options, Backend backend, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(backend);
@@ -85,7 +92,9 @@ public sealed partial class Sampler : IDisposable
                 CheckSize(diffusion, classifier);
             }
 
-            return new Sampler(options, diffusion, classifier, backend);
+            Sampler sampler = new(options, diffusion, classifier, backend, logger ?? NullLogger.Instance);
+            SamplerLog.Loaded(sampler._logger, options.Diffusion.Path, sampler.Height, sampler.Width, sampler.Table.Count, backend.Name);
+            return sampler;
         }
         catch
         {
@@ -98,7 +107,12 @@ public sealed partial class Sampler : IDisposable
     /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
     /// <param name="batch">Number of images.</param>
     /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
-    public void Prepare(int batch) => _steps.Prepare(batch);
+    /// <exception cref="InvalidOperationException">Another call is at work.</exception>
+    public void Prepare(int batch)
+    {
+        using Turn turn = Enter();
+        Guarded(() => _steps.Prepare(batch));
+    }
 
     /// <summary>Labels of some images of a request; none if nothing reads labels.</summary>
     /// <param name="request">The job.</param>
@@ -108,6 +122,16 @@ public sealed partial class Sampler : IDisposable
     {
         ArgumentNullException.ThrowIfNull(request);
         int classes = ClassCount;
+        if (request.Random.IsTorch && request.Classes.Count == 0 && classes > 0)
+        {
+            TorchDraws draws = NewDraws(request);
+            return [.. Enumerable.Range(0, count).Select(i => first + i).GroupBy(i => i / request.BatchSize).SelectMany(batch =>
+            {
+                int[] drawn = draws.Begin(batch.Key).Labels;
+                return batch.Select(i => drawn[i % request.BatchSize]);
+            })];
+        }
+
         return classes == 0 ? [] : [.. Enumerable.Range(0, count).Select(i => request.LabelOf(first + i, classes))];
     }
 
@@ -122,17 +146,18 @@ public sealed partial class Sampler : IDisposable
     /// <exception cref="InvalidFileException">Images of the request have the wrong size.</exception>
     /// <exception cref="DeviceException">The device lacks memory or failed.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    /// <exception cref="InvalidOperationException">Another call is at work.</exception>
     public SampledImages Sample(
         SampleRequest request, long first, int count, StepCallback? onStep = null, bool keepSteps = false, CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(request);
-        SampleBatch batch = Batch(request, first, count) with { KeepSteps = keepSteps };
-        return new SampledImages(first, batch.Labels, _steps.Sample(batch, onStep, cancellationToken));
+        using Turn turn = Enter();
+        return SampleBatch(request, first, count, onStep, keepSteps, cancellationToken);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        _isDisposed = true;
         _steps.Dispose();
         _classifier?.Dispose();
         _diffusion.Dispose();

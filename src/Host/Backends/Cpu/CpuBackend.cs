@@ -7,11 +7,12 @@ namespace Kernels.Backends.Cpu;
 /// <summary>Runs plans on the processor with managed SIMD, on all cores. Needs nothing but .NET.</summary>
 /// <remarks>
 /// One run at a time: executors of one backend share its threads and its scratch memory, and wait for each other. Results do not depend on the number of
-/// threads. Executors of the same weights share the packed copies, which live as long as the backend.
+/// threads. Executors of the same weights share the packed copies, which go with the last of them.
 /// </remarks>
 public sealed class CpuBackend : Backend
 {
     private readonly Dictionary<(Weights Weights, string Name, WeightLayout Layout), IDisposable> _packed = [];
+    private readonly Dictionary<Weights, int> _users = [];
 
     /// <summary>Starts the threads.</summary>
     /// <param name="threads">Number of threads, the calling one among them; null for one per core.</param>
@@ -45,7 +46,31 @@ public sealed class CpuBackend : Backend
         }
     }
 
-    /// <summary>A weight in the layout that a kernel wants; made once per backend.</summary>
+    /// <summary>Announces an executor: packed weights stay as long as one that uses them lives. Inside <see cref="Gate"/>.</summary>
+    /// <param name="weights">What it uses.</param>
+    internal void Acquire(Weights weights) => _users[weights] = _users.GetValueOrDefault(weights) + 1;
+
+    /// <summary>Takes leave of an executor. With the last one its weights go.</summary>
+    /// <param name="weights">What it used.</param>
+    internal void Release(Weights weights)
+    {
+        lock (Gate)
+        {
+            if (--_users[weights] > 0)
+            {
+                return;
+            }
+
+            _users.Remove(weights);
+            foreach ((Weights Weights, string Name, WeightLayout Layout) key in _packed.Keys.Where(k => ReferenceEquals(k.Weights, weights)).ToArray())
+            {
+                _packed[key].Dispose();
+                _packed.Remove(key);
+            }
+        }
+    }
+
+    /// <summary>A weight in the layout that a kernel wants; made once for all executors.</summary>
     /// <param name="weights">Where it comes from.</param>
     /// <param name="weight">The weight.</param>
     /// <param name="layout">The layout.</param>

@@ -9,6 +9,8 @@ internal sealed unsafe class CpuExecutor : Executor
     private readonly CpuBackend _backend;
     private readonly NativeBuffer _arena;
     private readonly CpuKernel[] _kernels;
+    private readonly Weights _weights;
+    private bool _isDisposed;
 
     // _ends[i]: the kernels of launches 0 to i.
     private readonly int[] _ends;
@@ -16,6 +18,7 @@ internal sealed unsafe class CpuExecutor : Executor
     public CpuExecutor(CpuBackend backend, Plan plan, Weights weights)
     {
         _backend = backend;
+        _weights = weights;
         Plan = plan;
         try
         {
@@ -23,9 +26,10 @@ internal sealed unsafe class CpuExecutor : Executor
         }
         catch (OutOfMemoryException e)
         {
-            throw new DeviceException($"the arena of {plan.Memory.ArenaBytes} bytes does not fit this machine's memory; take a smaller batch", e);
+            throw new DeviceException($"the arena of {plan.Memory.ArenaBytes} bytes does not fit this machine's memory; take a smaller batch", e) { Fault = DeviceFault.OutOfMemory };
         }
 
+        backend.Acquire(weights);
         try
         {
             CpuLowering lowering = new(backend, plan, weights, _arena);
@@ -41,6 +45,7 @@ internal sealed unsafe class CpuExecutor : Executor
         catch
         {
             _arena.Dispose();
+            backend.Release(weights);
             throw;
         }
     }
@@ -101,9 +106,15 @@ internal sealed unsafe class CpuExecutor : Executor
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (disposing && !_isDisposed)
         {
-            _arena.Dispose();
+            // Waits for a run on another thread, whose kernels hold bare pointers into both.
+            lock (_backend.Gate)
+            {
+                _isDisposed = true;
+                _arena.Dispose();
+                _backend.Release(_weights);
+            }
         }
     }
 

@@ -82,9 +82,19 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
         public Entry(Driver driver, long bytes, int images, bool aside)
         {
             Buffer = new DeviceBuffer(driver, bytes, "statistics");
-            Tickets = new DeviceBuffer(driver, images * sizeof(uint), "tickets of statistics");
-            driver.Fill(Tickets.Address, 0, Tickets.Bytes);
-            driver.Synchronize();
+            try
+            {
+                Tickets = new DeviceBuffer(driver, images * sizeof(uint), "tickets of statistics");
+                driver.Fill(Tickets.Address, 0, Tickets.Bytes);
+                driver.Synchronize();
+            }
+            catch
+            {
+                Tickets?.Dispose();
+                Buffer.Dispose();
+                throw;
+            }
+
             Aside = aside;
         }
 

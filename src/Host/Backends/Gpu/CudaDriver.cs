@@ -134,7 +134,7 @@ public sealed unsafe partial class CudaDriver : Driver
         {
             nuint free = 0, total = 0;
             _ = cuda.MemGetInfo(&free, &total);
-            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit: {free} of {total} are free. Take a smaller batch, or end what else uses the device");
+            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit: {free} of {total} are free. Take a smaller batch, or end what else uses the device") { Fault = DeviceFault.OutOfMemory };
         }
         Check(result, "cuMemAlloc");
         return address;
@@ -143,6 +143,9 @@ public sealed unsafe partial class CudaDriver : Driver
     /// <inheritdoc/>
     public override void Free(ulong address)
     {
+        // The memory of a lost context went with it, and whoever clears up is not to hear of it again.
+        if (lost is not null)
+            return;
         Enter();
         // Waits for the device by itself.
         Check(cuda.MemFree(address), "cuMemFree");
@@ -192,6 +195,8 @@ public sealed unsafe partial class CudaDriver : Driver
     /// <inheritdoc/>
     public override void FreeHost(nint address)
     {
+        if (lost is not null)
+            return;
         Enter();
         Check(cuda.MemFreeHost((void*)address), "cuMemFreeHost");
     }
@@ -295,7 +300,7 @@ public sealed unsafe partial class CudaDriver : Driver
     {
         ObjectDisposedException.ThrowIf(isDisposed, this);
         if (lost is not null)
-            throw new DeviceException($"{Name}: the device was lost to an earlier error, and this process cannot use it any more: {lost}");
+            throw new DeviceException($"{Name}: the device was lost to an earlier error, and this process cannot use it any more: {lost}") { Fault = DeviceFault.Lost };
         if (ReferenceEquals(current, this))
             return;
         Check(cuda.ContextSetCurrent(context), "cuCtxSetCurrent");
@@ -321,7 +326,7 @@ public sealed unsafe partial class CudaDriver : Driver
             lost = message;
             message += ". The error stays: this process cannot use the device any more. Run the kernel on the emulator, which names the line";
         }
-        return new DeviceException(message);
+        return new DeviceException(message) { Fault = Cu.IsSticky(result) ? DeviceFault.Lost : result == Cu.OutOfMemory ? DeviceFault.OutOfMemory : DeviceFault.Failed };
     }
 
     private static string Log(byte[] buffer)

@@ -32,10 +32,18 @@ internal sealed unsafe class DeviceSnapshot : OutputSnapshot
         lock (gate)
         {
             _aside = new DeviceBuffer(driver, output.Bytes, $"snapshots of {output.Name}");
-            _host = driver.AllocateHost(output.Bytes);
-            _copies = driver.CreateStream();
-            _isAside = driver.CreateEvent();
-            _isOut = driver.CreateEvent();
+            try
+            {
+                _host = driver.AllocateHost(output.Bytes);
+                _copies = driver.CreateStream();
+                _isAside = driver.CreateEvent();
+                _isOut = driver.CreateEvent();
+            }
+            catch
+            {
+                Free();
+                throw;
+            }
         }
     }
 
@@ -82,11 +90,28 @@ internal sealed unsafe class DeviceSnapshot : OutputSnapshot
 
         lock (_gate)
         {
-            _driver.Synchronize(_copies);
-            _isAside.Dispose();
-            _isOut.Dispose();
-            _copies.Dispose();
-            _aside.Dispose();
+            try
+            {
+                _driver.Synchronize(_copies);
+            }
+            catch (DeviceException)
+            {
+                // Nothing is under way on a device that was lost, and whoever was to hear of it has.
+            }
+
+            Free();
+        }
+    }
+
+    // What of it there is: the constructor may have come no further.
+    private void Free()
+    {
+        _isAside?.Dispose();
+        _isOut?.Dispose();
+        _copies?.Dispose();
+        _aside.Dispose();
+        if (_host != 0)
+        {
             _driver.FreeHost(_host);
             _host = 0;
         }

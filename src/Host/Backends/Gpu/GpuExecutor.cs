@@ -51,11 +51,15 @@ internal sealed class GpuExecutor : Executor
             _functions = [.. _lowering.Calls.Select(c => library.Function(c.Kernel))];
             _arguments = [.. _lowering.Calls.Select(c => c.Arguments.ToArray())];
             _stream = _driver.CreateStream();
-            (_start, _end) = (_driver.CreateEvent(), _driver.CreateEvent());
+            _start = _driver.CreateEvent();
+            _end = _driver.CreateEvent();
             _debugger = _options.DebugLevel > 0 ? new GpuDebugger(this, _driver, _options) : null;
         }
         catch
         {
+            _start?.Dispose();
+            _end?.Dispose();
+            _stream?.Dispose();
             _lowering.Dispose();
             _arena.Dispose();
             deviceWeights.Release(weights);
@@ -260,9 +264,37 @@ internal sealed class GpuExecutor : Executor
     {
         using DriverStream side = _driver.CreateStream();
         using DriverEvent fork = _driver.CreateEvent(), join = _driver.CreateEvent();
+        _driver.BeginCapture(_stream);
+        try
+        {
+            LaunchParts(side, fork, join);
+        }
+        catch
+        {
+            // A stream that is left capturing takes no other work.
+            Abandon();
+            throw;
+        }
+
+        return _driver.EndCapture(_stream);
+    }
+
+    private void Abandon()
+    {
+        try
+        {
+            _driver.EndCapture(_stream).Dispose();
+        }
+        catch (DeviceException)
+        {
+            // What has failed makes no graph; the failure that counts is on its way.
+        }
+    }
+
+    private void LaunchParts(DriverStream side, DriverEvent fork, DriverEvent join)
+    {
         Concurrency? concurrency = Plan.Concurrency;
         bool forked = false, joined = false;
-        _driver.BeginCapture(_stream);
         for (int i = 0; i < _functions.Length; i++)
         {
             Node node = Calls[i].Node;
@@ -288,7 +320,5 @@ internal sealed class GpuExecutor : Executor
 
             LaunchCall(i);
         }
-
-        return _driver.EndCapture(_stream);
     }
 }

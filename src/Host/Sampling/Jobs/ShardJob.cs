@@ -41,6 +41,11 @@ internal sealed class ShardJob : SampleJob
             throw new ConfigurationException($"--shard-size is {output.ShardSize}; it must be positive");
         }
 
+        if (request.Random.IsTorch && output.ShardSize % request.BatchSize > 0)
+        {
+            throw new ConfigurationException($"--shard-size is {output.ShardSize}; random numbers of {request.Random} are drawn by the batch, so that it must be a multiple of the batch size, {request.BatchSize}");
+        }
+
         JobManifest job = JobManifest.Of(sampler, request, output.ShardSize ?? request.BatchSize, output.HashSteps);
         bool archive = output.Kind == OutputKind.Archive;
         if (archive)
@@ -95,6 +100,11 @@ internal sealed class ShardJob : SampleJob
         }
 
         bool complete = Enumerable.Range(0, _job.Shards).All(_folder.Has);
+        if (complete && Archive is null)
+        {
+            Tell($"all {_job.Shards} shards are there; kernels merge makes one archive of them");
+        }
+
         return result with { Sampled = sampled, IsComplete = (complete && (Archive is null || Merge())) || IsMerged() };
     }
 

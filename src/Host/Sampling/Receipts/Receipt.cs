@@ -57,11 +57,8 @@ public sealed record JobIdentity
     /// <summary>Height and width of the low-resolution images of a super-resolution model.</summary>
     public IReadOnlyList<int>? LowRes { get; init; }
 
-    /// <summary>The order of the steps where part of every image is known.</summary>
-    public InpaintingSchedule? Inpainting { get; init; }
-
     /// <summary>The images of the job.</summary>
-    public required SampleRequest Request { get; init; }
+    public required ReceiptRequest Request { get; init; }
 
     /// <summary>Describes a job.</summary>
     /// <param name="sampler">The models, opened.</param>
@@ -81,8 +78,7 @@ public sealed record JobIdentity
             Settings = options.Settings,
             DisabledFusions = [.. options.DisabledFusions.Order(StringComparer.Ordinal)],
             LowRes = options.LowRes is (int height, int width) ? [height, width] : null,
-            Inpainting = options.Inpainting,
-            Request = request,
+            Request = ReceiptRequest.Of(request, options),
         };
     }
 
@@ -97,7 +93,7 @@ public sealed record JobIdentity
         Settings = Settings,
         DisabledFusions = DisabledFusions,
         LowRes = LowRes is [int height, int width] ? (height, width) : null,
-        Inpainting = Inpainting,
+        Inpainting = Request.Inpainting,
     };
 }
 
@@ -119,7 +115,7 @@ public sealed record ReceiptImages(long First, int Count, int Height, int Width,
     RespectRequiredConstructorParameters = true,
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
-    Converters = [typeof(SnakeCaseEnum<SamplerKind>), typeof(SnakeCaseEnum<StepSpacing>), typeof(SnakeCaseEnum<Precision>), typeof(ImageSetConverter), typeof(LatentNoiseConverter)],
+    Converters = [typeof(SnakeCaseEnum<SamplerKind>), typeof(SnakeCaseEnum<StepSpacing>), typeof(SnakeCaseEnum<Precision>)],
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(Receipt))]
 [JsonSerializable(typeof(JobManifest))]

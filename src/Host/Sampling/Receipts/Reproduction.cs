@@ -17,49 +17,57 @@ public static class Reproduction
 {
     /// <summary>Samples the images of a receipt again and compares.</summary>
     /// <param name="receipt">The receipt.</param>
+    /// <param name="request">Its request (<see cref="ReceiptRequest.ToRequest"/>).</param>
     /// <param name="picture">The picture that it was in; null if it was none.</param>
     /// <param name="sampler">The models, opened from <see cref="JobIdentity.ToOptions"/>.</param>
-    /// <param name="batchSize">Images sampled at once.</param>
+    /// <param name="batchSize">Images sampled at once; those of then where the noise depends on it.</param>
     /// <param name="onStep">Called after every step with the number of images.</param>
     /// <param name="cancellationToken">Ends the work within a step.</param>
     /// <exception cref="ConfigurationException">The receipt does not fit the models.</exception>
     /// <exception cref="DeviceException">The device lacks memory or failed.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static ReproductionResult Run(
-        Receipt receipt, Image? picture, Sampler sampler, int batchSize, Action<int>? onStep = null, CancellationToken cancellationToken = default)
+        Receipt receipt, SampleRequest request, Image? picture, Sampler sampler, int batchSize, Action<int>? onStep = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(receipt);
+        ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(sampler);
         ArgumentOutOfRangeException.ThrowIfLessThan(batchSize, 1);
         ReceiptImages images = receipt.Images;
         if ((sampler.Height, sampler.Width, sampler.Channels) != (images.Height, images.Width, images.Channels)
-            || (receipt.StepHashes is { } recorded && recorded.Steps.Count != sampler.StepsOf(receipt.Job.Request)))
+            || (receipt.StepHashes is { } recorded && recorded.Steps.Count != sampler.StepsOf(request)))
         {
             throw new ConfigurationException("the receipt contradicts itself: its images or steps are not those that its models and settings make");
         }
 
-        int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(receipt.Job.Request);
-        using ReceiptBuilder builder = new(receipt.Job, images, steps);
-        byte[]? pixels = picture is null ? null : new byte[(long)images.Count * images.Height * images.Width * images.Channels];
-        for (int at = 0; at < images.Count; at += batchSize)
+        int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(request);
+        using ReceiptBuilder builder = new(images, steps);
+        int imageBytes = images.Height * images.Width * images.Channels;
+        List<byte>? pixels = picture is null ? null : [];
+
+        // Random numbers that are drawn by the batch need the batches of then.
+        bool sameBatches = request.Random.IsTorch;
+        batchSize = sameBatches ? request.BatchSize : batchSize;
+        long end = images.First + images.Count;
+        for (long first = sameBatches ? images.First / batchSize * batchSize : images.First; first < end; first += batchSize)
         {
-            int count = Math.Min(batchSize, images.Count - at);
+            int count = (int)Math.Min(batchSize, (sameBatches ? request.Count : end) - first);
             StepHashes? hashes = steps is int s ? new StepHashes(count, s) : null;
-            SampledImages sampled = sampler.Sample(
-                receipt.Job.Request, images.First + at, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
+            SampledImages sampled = sampler.Sample(request, first, count, hashes, onStep: _ => onStep?.Invoke(count), cancellationToken: cancellationToken);
             byte[] bytes = Imaging.Images.ToBytes(sampled.Images);
-            builder.Add(bytes, hashes);
-            if (pixels is not null)
+            for (int i = (int)Math.Max(0, images.First - first); i < Math.Min(count, end - first); i++)
             {
-                bytes.CopyTo(pixels.AsSpan(at * images.Height * images.Width * images.Channels));
+                ReadOnlySpan<byte> image = bytes.AsSpan(i * imageBytes, imageBytes);
+                builder.Add(image, hashes?.Slice(i));
+                pixels?.AddRange(image);
             }
         }
 
-        Receipt again = builder.Finish();
+        Receipt again = builder.Finish(receipt.Job);
         return new ReproductionResult(
             receipt.StepHashes?.Compare(again.StepHashes!),
             receipt.PixelsSha256 == again.PixelsSha256,
-            picture is null ? null : picture.Pixels.AsSpan().SequenceEqual(Pixels(images, pixels!)));
+            picture is null ? null : picture.Pixels.AsSpan().SequenceEqual(Pixels(images, [.. pixels!])));
     }
 
     /// <summary>What is not as it was when the images were made: versions, device, precision; a line each.</summary>

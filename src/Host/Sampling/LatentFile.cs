@@ -2,12 +2,12 @@ using Kernels.Imaging;
 
 namespace Kernels.Sampling;
 
-/// <summary>Latents, x_T, such as <see cref="DdimInversion"/> makes and <c>kernels invert</c> writes.</summary>
-/// <param name="Path">The file that they came from.</param>
+/// <summary>Latents of a .npz that <c>kernels invert</c> has written.</summary>
+/// <param name="Path">The file.</param>
 /// <param name="Dims">Extents <c>[N, H, W, C]</c>.</param>
 /// <param name="Values">The values.</param>
 /// <param name="Labels">The labels; null if there are none.</param>
-public sealed record LatentNoise(string Path, IReadOnlyList<long> Dims, float[] Values, IReadOnlyList<int>? Labels)
+public sealed record LatentFile(string Path, IReadOnlyList<long> Dims, float[] Values, IReadOnlyList<int>? Labels)
 {
     /// <summary>Number of images.</summary>
     public int Count => (int)Dims[0];
@@ -15,7 +15,7 @@ public sealed record LatentNoise(string Path, IReadOnlyList<long> Dims, float[] 
     /// <summary>Reads a file.</summary>
     /// <param name="path">The file.</param>
     /// <exception cref="InvalidFileException">It holds no latents.</exception>
-    public static LatentNoise Read(string path)
+    public static LatentFile Read(string path)
     {
         using Npz npz = Npz.Open(path);
         NpyArray array = npz.Read("arr_0");
@@ -31,7 +31,7 @@ public sealed record LatentNoise(string Path, IReadOnlyList<long> Dims, float[] 
         }
 
         int[]? labels = npz.Names.Contains("arr_1") ? [.. npz.Read("arr_1").ToInt64().Select(l => l is >= 0 and <= int.MaxValue ? (int)l : throw new InvalidFileException(path, "arr_1", $"{l} is no label"))] : null;
-        return labels is null || labels.Length == array.Dims[0] ? new LatentNoise(path, array.Dims, values, labels)
+        return labels is null || labels.Length == array.Dims[0] ? new LatentFile(path, array.Dims, values, labels)
             : throw new InvalidFileException(path, "arr_1", $"{labels.Length} labels do not name a class of each of the {array.Dims[0]} latents");
     }
 
@@ -40,7 +40,7 @@ public sealed record LatentNoise(string Path, IReadOnlyList<long> Dims, float[] 
     /// <param name="height">Height.</param>
     /// <param name="width">Width.</param>
     /// <param name="channels">Channels.</param>
-    /// <exception cref="InvalidFileException">They are of another size, or too few.</exception>
+    /// <exception cref="InvalidFileException">They are others.</exception>
     public void Require(int count, int height, int width, int channels)
     {
         if ((Dims[1], Dims[2], Dims[3]) != (height, width, channels) || Count < count)
@@ -49,28 +49,10 @@ public sealed record LatentNoise(string Path, IReadOnlyList<long> Dims, float[] 
         }
     }
 
-    /// <summary>Makes latents of values in memory.</summary>
-    /// <param name="values">The values <c>[N, H, W, C]</c>.</param>
-    /// <param name="height">Height H.</param>
-    /// <param name="width">Width W.</param>
-    /// <param name="channels">Channels C.</param>
-    /// <exception cref="ArgumentException">The values are not of whole images.</exception>
-    public static LatentNoise FromValues(float[] values, int height, int width, int channels)
-    {
-        ArgumentNullException.ThrowIfNull(values);
-        long elements = (long)height * width * channels;
-        return elements > 0 && values.Length > 0 && values.Length % elements == 0
-            ? new LatentNoise(ImageSet.InMemory, [values.Length / elements, height, width, channels], values, null)
-            : throw new ArgumentException($"{values.Length} values are not latents of images [{height}, {width}, {channels}]", nameof(values));
-    }
-
-    /// <summary>The latents of some images.</summary>
-    /// <param name="first">The first.</param>
+    /// <summary>The latents of the first images.</summary>
     /// <param name="count">How many.</param>
-    /// <returns><c>[count, H, W, C]</c>.</returns>
-    public float[] Read(long first, int count)
-    {
-        int elements = Values.Length / Count;
-        return Values.AsSpan(checked((int)(first * elements)), count * elements).ToArray();
-    }
+    /// <exception cref="InvalidFileException">There are fewer.</exception>
+    public float[] Take(int count) => count <= Count
+        ? Values[..(int)(count * Dims[1] * Dims[2] * Dims[3])]
+        : throw new InvalidFileException(Path, "arr_0", $"holds {Count} latents, {count} are needed");
 }

@@ -1,0 +1,260 @@
+using Kernels.Backends.Gpu;
+
+namespace Kernels.Tests.Support;
+
+/// <summary>What a <see cref="FaultingDriver"/> can let fail.</summary>
+[Flags]
+internal enum DriverCalls
+{
+    None = 0,
+    Allocate = 1,
+    Create = 2,
+    Load = 4,
+    Copy = 8,
+    Launch = 16,
+    Capture = 32,
+    All = Allocate | Create | Load | Copy | Launch | Capture,
+}
+
+/// <summary>A driver that lets one call fail, or all from one on, and counts what is alive.</summary>
+/// <param name="inner">The device; disposed with this one.</param>
+internal sealed class FaultingDriver(Driver inner) : Driver
+{
+    private readonly HashSet<ulong> _allocations = [];
+    private readonly HashSet<nint> _host = [];
+    private DriverCalls _kinds;
+    private DeviceFault _fault;
+    private long _left = long.MaxValue;
+    private bool _isLost;
+
+    /// <summary>Calls so far that could have failed, by kind.</summary>
+    public Dictionary<DriverCalls, int> Calls { get; } = [];
+
+    /// <summary>Device and host memory, streams, events and graphs that are alive.</summary>
+    public (int Device, int Host, int Objects) Alive => (_allocations.Count, _host.Count, Objects);
+
+    /// <summary>Whether a stream is left capturing.</summary>
+    public bool IsCapturing { get; private set; }
+
+    internal int Objects { get; set; }
+
+    public override string Name => inner.Name;
+
+    public override string Architecture => inner.Architecture;
+
+    public override long TotalBytes => inner.TotalBytes;
+
+    public override long FreeBytes => inner.FreeBytes;
+
+    public override int Multiprocessors => inner.Multiprocessors;
+
+    public override int MaximumSharedBytes => inner.MaximumSharedBytes;
+
+    public override bool RunsMachineCode => inner.RunsMachineCode;
+
+    public override DriverStream DefaultStream => inner.DefaultStream;
+
+    /// <summary>Lets a call fail, once; a lost device from there on.</summary>
+    /// <param name="kinds">Which calls count.</param>
+    /// <param name="call">Which of them, from 1 on.</param>
+    /// <param name="fault">What the failure leaves behind.</param>
+    public void Fail(DriverCalls kinds, long call, DeviceFault fault = DeviceFault.Failed) => (_kinds, _left, _fault) = (kinds, call, fault);
+
+    /// <summary>Lets nothing fail any more.</summary>
+    public void Heal() => (_left, _isLost) = (long.MaxValue, false);
+
+    public override ulong Allocate(long bytes, string label = "")
+    {
+        Pass(DriverCalls.Allocate, $"{bytes} bytes for '{label}'");
+        ulong address = inner.Allocate(bytes, label);
+        _allocations.Add(address);
+        return address;
+    }
+
+    public override void Free(ulong address)
+    {
+        _allocations.Remove(address);
+        inner.Free(address);
+    }
+
+    public override nint AllocateHost(long bytes)
+    {
+        Pass(DriverCalls.Allocate, $"{bytes} bytes of host memory");
+        nint address = inner.AllocateHost(bytes);
+        _host.Add(address);
+        return address;
+    }
+
+    public override void FreeHost(nint address)
+    {
+        _host.Remove(address);
+        inner.FreeHost(address);
+    }
+
+    public override void CopyToDevice(ulong destination, ReadOnlySpan<byte> source, DriverStream? stream = null)
+    {
+        Pass(DriverCalls.Copy, $"a copy of {source.Length} bytes");
+        inner.CopyToDevice(destination, source, Of(stream));
+    }
+
+    public override void CopyToHost(Span<byte> destination, ulong source, DriverStream? stream = null)
+    {
+        Pass(DriverCalls.Copy, $"a copy of {destination.Length} bytes");
+        inner.CopyToHost(destination, source, Of(stream));
+    }
+
+    public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream)
+    {
+        Pass(DriverCalls.Copy, $"a copy of {bytes} bytes");
+        inner.CopyToHost(destination, source, bytes, Of(stream)!);
+    }
+
+    public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
+    {
+        Pass(DriverCalls.Copy, $"a copy of {bytes} bytes");
+        inner.Copy(destination, source, bytes, Of(stream));
+    }
+
+    public override void Fill(ulong destination, byte value, long bytes, DriverStream? stream = null) => inner.Fill(destination, value, bytes, Of(stream));
+
+    public override DriverModule LoadModule(ReadOnlySpan<byte> image, string name)
+    {
+        Pass(DriverCalls.Load, $"module '{name}'");
+        return inner.LoadModule(image, name);
+    }
+
+    public override void Launch(DriverFunction function, in LaunchGeometry geometry, ReadOnlySpan<byte> arguments, DriverStream? stream = null)
+    {
+        Pass(DriverCalls.Launch, $"launch of '{function.Name}'");
+        inner.Launch(function, geometry, arguments, Of(stream));
+    }
+
+    public override void Launch(DriverGraph graph, DriverStream? stream = null)
+    {
+        Pass(DriverCalls.Launch, "launch of a graph");
+        inner.Launch(((Graph)graph).Inner, Of(stream));
+    }
+
+    public override DriverStream CreateStream()
+    {
+        Pass(DriverCalls.Create, "a stream");
+        return new Stream(this, inner.CreateStream());
+    }
+
+    public override void Synchronize(DriverStream? stream = null) => inner.Synchronize(Of(stream));
+
+    public override DriverEvent CreateEvent()
+    {
+        Pass(DriverCalls.Create, "an event");
+        return new Event(this, inner.CreateEvent());
+    }
+
+    public override void Record(DriverEvent driverEvent, DriverStream? stream = null) => inner.Record(((Event)driverEvent).Inner, Of(stream));
+
+    public override void Wait(DriverStream stream, DriverEvent driverEvent) => inner.Wait(Of(stream)!, ((Event)driverEvent).Inner);
+
+    public override double ElapsedMilliseconds(DriverEvent start, DriverEvent end) => inner.ElapsedMilliseconds(((Event)start).Inner, ((Event)end).Inner);
+
+    public override void BeginCapture(DriverStream stream)
+    {
+        Pass(DriverCalls.Capture, "the capture");
+        inner.BeginCapture(Of(stream)!);
+        IsCapturing = true;
+    }
+
+    public override DriverGraph EndCapture(DriverStream stream)
+    {
+        // The capture ends, as with CUDA, whether or not there is a graph of it.
+        IsCapturing = false;
+        DriverGraph graph = inner.EndCapture(Of(stream)!);
+        try
+        {
+            Pass(DriverCalls.Capture, "the end of the capture");
+        }
+        catch
+        {
+            graph.Dispose();
+            throw;
+        }
+
+        return new Graph(this, graph);
+    }
+
+    protected override void Dispose(bool disposing) => inner.Dispose();
+
+    private static DriverStream? Of(DriverStream? stream) => stream is Stream wrapped ? wrapped.Inner : stream;
+
+    private void Pass(DriverCalls kind, string what)
+    {
+        Calls[kind] = Calls.GetValueOrDefault(kind) + 1;
+        if ((_kinds & kind) != 0 && --_left == 0)
+        {
+            _isLost = _fault == DeviceFault.Lost;
+            throw new DeviceException($"{Name}: {what} failed on purpose") { Fault = _fault };
+        }
+
+        if (_isLost)
+        {
+            throw new DeviceException($"{Name}: {what} failed: the device is lost") { Fault = DeviceFault.Lost };
+        }
+    }
+
+    private sealed class Stream : DriverStream
+    {
+        private readonly FaultingDriver _driver;
+
+        public Stream(FaultingDriver driver, DriverStream inner)
+        {
+            (_driver, Inner) = (driver, inner);
+            driver.Objects++;
+        }
+
+        public DriverStream Inner { get; }
+
+        protected override void Dispose(bool disposing)
+        {
+            _driver.Objects--;
+            Inner.Dispose();
+        }
+    }
+
+    private sealed class Event : DriverEvent
+    {
+        private readonly FaultingDriver _driver;
+
+        public Event(FaultingDriver driver, DriverEvent inner)
+        {
+            (_driver, Inner) = (driver, inner);
+            driver.Objects++;
+        }
+
+        public DriverEvent Inner { get; }
+
+        protected override void Dispose(bool disposing)
+        {
+            _driver.Objects--;
+            Inner.Dispose();
+        }
+    }
+
+    private sealed class Graph : DriverGraph
+    {
+        private readonly FaultingDriver _driver;
+
+        public Graph(FaultingDriver driver, DriverGraph inner)
+        {
+            (_driver, Inner) = (driver, inner);
+            driver.Objects++;
+        }
+
+        public DriverGraph Inner { get; }
+
+        public override int Nodes => Inner.Nodes;
+
+        protected override void Dispose(bool disposing)
+        {
+            _driver.Objects--;
+            Inner.Dispose();
+        }
+    }
+}
