@@ -101,6 +101,20 @@ public sealed class GuidanceIntervalTests(CpuFixture cpu) : IClassFixture<CpuFix
         Assert.Equal(masking.Sample(batch), skipping.Sample(batch));
     }
 
+    // Jumps back up cross the interval's ends again and again.
+    [Fact]
+    public void Inpainting_changes_kind_as_often_as_it_must()
+    {
+        float[] known = new float[192], mask = new float[192];
+        Array.Fill(mask, 1, 0, 96);
+        SampleBatch batch = new() { Count = 1, Labels = [3], Seed = 7, Known = known, Mask = mask };
+        InpaintingSchedule schedule = new(JumpLength: 2, Resamples: 2);
+        using DiffusionSampler skipping = new(cpu.Backend, s_unet, s_process, s_classifier, s_settings["DDPM, classifier"], inpainting: schedule);
+        using DiffusionSampler masking = new(cpu.Backend, s_unet, s_process, s_classifier, s_settings["DDPM, classifier"], inpainting: schedule) { MasksGuidance = true };
+        Assert.True(Enumerable.Range(1, skipping.Table.Count - 1).Count(row => skipping.Table.IsGuided(row) != skipping.Table.IsGuided(row - 1)) > 2);
+        Assert.Equal(masking.Sample(batch), skipping.Sample(batch));
+    }
+
     [Fact]
     public void Every_step_is_reported_across_a_change_of_kind()
     {
