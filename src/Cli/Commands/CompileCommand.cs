@@ -108,7 +108,7 @@ internal static class CompileCommand
         using DryRunBackend backend = new(device.GpuOptions(parsed, models.Precisions(parsed)));
         using DiffusionSampler sampler = setup.Create(backend, device.DisabledFusions(parsed));
         sampler.Prepare(parsed.GetValue(sampling.BatchSize));
-        return [.. backend.Calls.Select(c => c.Kernel).DistinctBy(k => (k.File, k.Options))];
+        return [.. backend.Calls.Where(c => c.Gemm is null).Select(c => c.Kernel).DistinctBy(k => (k.File, k.Options))];
     }
 
     private static void CompileJob(
