@@ -57,3 +57,36 @@ internal sealed class RateColumn(string unit, bool best) : IColumn
 /// <summary>Adds the columns of work per second to a class of benchmarks.</summary>
 [AttributeUsage(AttributeTargets.Class)]
 internal sealed class RateColumnsAttribute(params string[] units) : ColumnConfigBaseAttribute([.. units.SelectMany(unit => new[] { new RateColumn(unit, false), new RateColumn(unit, true) })]);
+
+/// <summary>Bytes that one call allocates, on any thread: 0 B where the default column shows a dash.</summary>
+internal sealed class AllocatedColumn : IColumn
+{
+    public string Id => nameof(AllocatedColumn);
+
+    public string ColumnName => "allocated";
+
+    public string Legend => "managed memory that one call allocates, on any thread";
+
+    public bool AlwaysShow => true;
+
+    public ColumnCategory Category => ColumnCategory.Custom;
+
+    public int PriorityInCategory => 0;
+
+    public bool IsNumeric => true;
+
+    public UnitType UnitType => UnitType.Dimensionless;
+
+    public bool IsAvailable(Summary summary) => true;
+
+    public bool IsDefault(Summary summary, BenchmarkCase benchmarkCase) => false;
+
+    public string GetValue(Summary summary, BenchmarkCase benchmarkCase) =>
+        summary[benchmarkCase]?.GcStats.GetBytesAllocatedPerOperation(benchmarkCase) is long bytes ? string.Create(CultureInfo.InvariantCulture, $"{bytes} B") : "-";
+
+    public string GetValue(Summary summary, BenchmarkCase benchmarkCase, SummaryStyle style) => GetValue(summary, benchmarkCase);
+}
+
+/// <summary>Counts what is allocated and says so.</summary>
+[AttributeUsage(AttributeTargets.Class)]
+internal sealed class AllocationsAttribute() : ColumnConfigBaseAttribute(new AllocatedColumn());

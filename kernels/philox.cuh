@@ -72,3 +72,21 @@ __device__ __forceinline__ Normals normals(const int* seed, const int* image, un
     box_muller(w.at[2], w.at[3], z.at[2], z.at[3]);
     return z;
 }
+
+// z[0..WIDTH): the values of the elements from `element` on, counted over all images of `elements` each. WIDTH is 1, or 4 where an image's elements are a multiple of 4.
+template <int WIDTH>
+__device__ __forceinline__ void normals_at(const int* seed, const int* image_index, unsigned draw, unsigned element, unsigned elements, float (&z)[WIDTH])
+{
+    const unsigned image = element / elements, e = element % elements;
+    const Normals four = normals(seed, image_index + 2 * image, draw, e / 4);
+    if (WIDTH == 4)
+    {
+#pragma unroll
+        for (int k = 0; k < WIDTH; k++)
+            z[k] = four.at[k];
+    }
+    else
+    {
+        z[0] = e % 4 == 0 ? four.at[0] : e % 4 == 1 ? four.at[1] : e % 4 == 2 ? four.at[2] : four.at[3];
+    }
+}

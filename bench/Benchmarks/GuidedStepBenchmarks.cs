@@ -5,7 +5,7 @@ using Kernels.Measurement;
 namespace Kernels.Bench.Benchmarks;
 
 /// <summary>Whole guided steps of the demo pair's shapes. A step must allocate nothing.</summary>
-[MemoryDiagnoser]
+[MemoryDiagnoser(displayGenColumns: false), Allocations]
 public class GuidedStepBenchmarks
 {
     private CpuBackend _backend = null!;

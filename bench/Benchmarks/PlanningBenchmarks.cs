@@ -1,20 +1,25 @@
 using BenchmarkDotNet.Attributes;
+using Kernels.Diffusion;
 using Kernels.Measurement;
+using Kernels.Models;
 using Kernels.Passes;
 using Kernels.Runtime;
 
 namespace Kernels.Bench.Benchmarks;
 
 /// <summary>What stands between the settings and the first step: graph with gradient, fusion, memory plan.</summary>
-[MemoryDiagnoser]
+[MemoryDiagnoser(displayGenColumns: false)]
 public class PlanningBenchmarks
 {
     private ModelPair _model = null!;
     private Graph _graph = null!;
     private Graph _fused = null!;
+    private Graph _classifier = null!;
+    private Tensor _selected = null!;
+    private Tensor _x = null!;
 
-    /// <summary>The models: the published 64x64 and 256x256 pairs.</summary>
-    [Params("adm64", "adm256")]
+    /// <summary>The models: the smallest and the largest published pair.</summary>
+    [Params("adm64", "adm512")]
     public string Model { get; set; } = "";
 
     /// <summary>Builds what each stage starts from.</summary>
@@ -23,16 +28,26 @@ public class PlanningBenchmarks
     {
         _model = ModelPair.OfPreset(Model);
         _graph = GuidedWorkload.BuildGraph(_model, 4);
-        _fused = Fusion.Apply(_graph).Graph;
+        _fused = Rewrites.Apply(_graph).Step;
+        GraphBuilder builder = new();
+        ModelConfig classifier = _model.Classifier!;
+        _x = builder.Input("x", [4, classifier.ImageSize, classifier.ImageSize, classifier.InChannels]);
+        Tensor t = builder.Input("t", [4]), y = builder.Input("y", [4], DType.I32);
+        _selected = EncoderUNetModel.LogProbability(builder, EncoderUNetModel.Build(builder, classifier, _x, t), y).Selected;
+        _classifier = builder.Build();
     }
 
-    /// <summary>Models and gradient to a graph.</summary>
+    /// <summary>The backward nodes of the classifier.</summary>
+    [Benchmark]
+    public Graph Differentiate() => Gradient.Append(_classifier, _selected, _x);
+
+    /// <summary>Both models, the gradient and the sampler as a graph.</summary>
     [Benchmark]
     public Graph BuildAndDifferentiate() => GuidedWorkload.BuildGraph(_model, 4);
 
     /// <summary>All rewrites.</summary>
     [Benchmark]
-    public FusionResult Fuse() => Fusion.Apply(_graph);
+    public StepGraphs Fuse() => Rewrites.Apply(_graph);
 
     /// <summary>Lifetimes and offsets.</summary>
     [Benchmark]

@@ -77,6 +77,7 @@ internal static class ServeCommand
         writer.WriteNumber("launches", workload.Plan.Launches.Count);
         writer.WriteNumber("arena_bytes", workload.Plan.Memory.ArenaBytes);
         writer.WriteNumber("flops", workload.Plan.Graph.Cost.Flops);
+        writer.WriteNumber("bytes", workload.Plan.Graph.Cost.Bytes);
         writer.WriteNumber("step", workload.Step);
         writer.WriteNumber("classifier_scale", model.ClassifierScale);
         Raw("config", ModelConfigJson.Write(model.Unet));

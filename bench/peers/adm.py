@@ -98,6 +98,15 @@ def attend(qkv, heads, new_order):
     return torch.einsum("bts,bcs->bct", weight, v).reshape(n, heads * size, tokens)
 
 
+def attend_fused(qkv, heads, new_order):
+    """The same by PyTorch's own attention kernels (flash, memory-efficient or cuDNN, as it chooses)."""
+    n, width, tokens = qkv.shape
+    size = width // (3 * heads)
+    parts = qkv.reshape(n, 3, heads, size, tokens).unbind(1) if new_order else qkv.reshape(n, heads, 3, size, tokens).unbind(2)
+    q, k, v = (part.transpose(-1, -2) for part in parts)
+    return F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, heads * size, tokens)
+
+
 class AttentionBlock(nn.Module):
     """Norm, attention between all pixels, residual."""
 
@@ -106,11 +115,11 @@ class AttentionBlock(nn.Module):
         self.norm = Norm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
-        self.heads, self.new_order = heads, new_order
+        self.heads, self.new_order, self.attend = heads, new_order, attend
 
     def forward(self, x):
         tokens = x.reshape(x.shape[0], x.shape[1], -1)
-        h = attend(self.qkv(self.norm(tokens)), self.heads, self.new_order)
+        h = self.attend(self.qkv(self.norm(tokens)), self.heads, self.new_order)
         return (tokens + self.proj_out(h)).reshape(x.shape)
 
 
@@ -122,12 +131,12 @@ class AttentionPool2d(nn.Module):
         self.positional_embedding = nn.Parameter(torch.randn(channels, side * side + 1) / channels ** 0.5)
         self.qkv_proj = nn.Conv1d(channels, 3 * channels, 1)
         self.c_proj = nn.Conv1d(channels, out_channels, 1)
-        self.heads = heads
+        self.heads, self.attend = heads, attend
 
     def forward(self, x):
         x = x.flatten(2)
         x = torch.cat([x.mean(dim=-1, keepdim=True), x], dim=-1) + self.positional_embedding[None].to(x.dtype)
-        return self.c_proj(attend(self.qkv_proj(x), self.heads, new_order=True))[:, :, 0]
+        return self.c_proj(self.attend(self.qkv_proj(x), self.heads, True))[:, :, 0]
 
 
 class Stage(nn.Sequential):
@@ -197,12 +206,21 @@ class Encoder(nn.Module):
         """The modules that half precision applies to."""
         return [self.input_blocks, self.middle_block]
 
-    def convert_to_fp16(self):
-        """Half precision as the originals do it: the weights of the torso's convolutions; norms, embeddings and the output stay float32."""
+    def convert_to(self, dtype):
+        """Sixteen bits as the originals' `convert_to_fp16` has them: the weights of the torso's convolutions; norms, embeddings and the output stay float32."""
         for module in self.torso():
             for layer in module.modules():
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-                    layer.half()
+                    layer.to(dtype)
+        return self
+
+    def use_fused_attention(self):
+        """`scaled_dot_product_attention` in place of einsum and softmax."""
+        if not hasattr(F, "scaled_dot_product_attention"):
+            raise RuntimeError(f"PyTorch {torch.__version__} has no scaled_dot_product_attention; 2.0 or later is needed")
+        for module in self.modules():
+            if isinstance(module, (AttentionBlock, AttentionPool2d)):
+                module.attend = attend_fused
         return self
 
 

@@ -12,7 +12,6 @@ import os
 import sys
 
 import torch
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import packs
@@ -52,11 +51,7 @@ def errors(path, dtype, rounded):
 
     def reduced(self, *args):
         model = exact(self, *args)
-        for module in model.torso():
-            for layer in module.modules():
-                if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-                    layer.to(dtype)
-        return model
+        return model.convert_to(dtype)
 
     packs.Pack.model = reduced
     try:

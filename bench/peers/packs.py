@@ -22,6 +22,8 @@ FORWARD, GRADIENT, TRAJECTORY = 1e-5, 1e-4, 1e-3
 class Pack:
     """A safetensors file: its metadata, and its tensors by name."""
 
+    fused_attention = False
+
     def __init__(self, path):
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -43,7 +45,7 @@ class Pack:
     def model(self, config, kind, prefix="weights/"):
         model = adm.build(self.json(config), kind)
         model.load_state_dict(self.under(prefix))
-        return model
+        return model.use_fused_attention() if self.fused_attention else model
 
 
 def check(path):
@@ -96,7 +98,10 @@ def compare(actual, expected, tolerance):
 def main():
     parser = argparse.ArgumentParser(description="Checks the PyTorch models of adm.py against reference packs.")
     parser.add_argument("--check", metavar="PATH", nargs="+", required=True, help="packs, or folders of them")
-    paths = [p for path in parser.parse_args().check for p in (sorted(glob.glob(os.path.join(path, "*.safetensors"))) if os.path.isdir(path) else [path])]
+    parser.add_argument("--sdpa", action="store_true", help="with scaled_dot_product_attention")
+    options = parser.parse_args()
+    Pack.fused_attention = options.sdpa
+    paths = [p for path in options.check for p in (sorted(glob.glob(os.path.join(path, "*.safetensors"))) if os.path.isdir(path) else [path])]
     failed = checked = 0
     print(f"{'pack':<28} {'output':<12} {'relative L2':>11} {'tolerance':>9}")
     for path in paths:

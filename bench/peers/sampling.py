@@ -35,7 +35,7 @@ class Schedule:
 
     def __init__(self, settings):
         total = settings["diffusion_steps"]
-        self.timesteps = respaced(settings["timestep_respacing"], total)
+        self.timesteps = np.array(respaced(settings["timestep_respacing"], total))
         bar = np.cumprod(1 - betas(settings["noise_schedule"], total))[self.timesteps]
         self.steps = len(bar)
         self.scale = 1000 / total if settings["rescale_timesteps"] else None
@@ -57,7 +57,7 @@ def classifier_gradient(classifier, x, t, y):
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         logits = classifier(x, t)
-        selected = torch.log_softmax(logits, dim=-1)[torch.arange(len(y)), y.view(-1)]
+        selected = torch.log_softmax(logits, dim=-1)[torch.arange(len(y), device=y.device), y.view(-1)]
         return torch.autograd.grad(selected.sum(), x)[0], logits.detach()
 
 
@@ -72,15 +72,15 @@ class GuidedStep:
     @torch.no_grad()
     def __call__(self, x, index, y, noise=None):
         """One step; `index` counts the respaced timesteps, 0 being the last to be run. Returns x_{t-1} and pred_xstart."""
-        s, at = self.schedule, lambda table: torch.from_numpy(table).to(x.device)[t_index].float()[:, None, None, None]
+        s, at = self.schedule, lambda table: self.constant(table, x.device)[t_index].float()[:, None, None, None]
         t_index = torch.full((len(x),), index, dtype=torch.long, device=x.device)
-        t = torch.tensor(s.timesteps, device=x.device)[t_index]
+        t = self.constant(s.timesteps, x.device)[t_index]
         t = t if s.scale is None else t.float() * s.scale
         output = self.predict(x, t, y)
         prediction, values = output.chunk(2, dim=1) if s.learned else (output, None)
         x_start = prediction if s.predict_xstart else at(s.sqrt_recip) * x - at(s.sqrt_recipm1) * prediction
         x_start = x_start.clamp(-1, 1) if self.clip else x_start
-        gradient = classifier_gradient(self.classifier, x, t, y)[0] * self.classifier_scale if self.classifier else None
+        gradient = self.gradient(x, t, y) * self.classifier_scale if self.classifier else None
         noise = torch.randn_like(x) if noise is None else noise
         nonzero = (t_index != 0).float()[:, None, None, None]
         if self.sampler == "ddim":
@@ -94,6 +94,14 @@ class GuidedStep:
         mean = at(s.coef1) * x_start + at(s.coef2) * x
         mean = mean if gradient is None else mean + variance * gradient
         return mean + nonzero * torch.exp(0.5 * log_variance) * noise, x_start
+
+    def constant(self, table, device):
+        """A table on the device. The original copies it there at every step; what is captured as a CUDA graph must have it there."""
+        return torch.as_tensor(table).to(device)
+
+    def gradient(self, x, t, y):
+        """The gradient of the classifier's log-probability."""
+        return classifier_gradient(self.classifier, x, t, y)[0]
 
     def predict(self, x, t, y):
         """The UNet's output, with classifier-free guidance from one pass over both halves."""

@@ -41,6 +41,26 @@ internal static class BenchTables
             : $"{Number(row.Counters?.BytesMoved, "N0")} B moved");
     }
 
+    public static void Write(IAnsiConsole console, IReadOnlyList<SideBySide> tables)
+    {
+        foreach (SideBySide side in tables)
+        {
+            Table table = New("precision", "engine", ">median ms", ">least ms", ">spread", ">TFLOP/s", ">of kernels' median", ">of its least", "verified");
+            table.Title = new TableTitle(Markup.Escape(side.Title));
+            foreach (SideBySideRow row in side.Rows)
+            {
+                BenchRow r = row.Row;
+                Style style = new(row.Ratio < 1 ? Color.Red : Color.Default);
+                table.AddRow(
+                    new Text(r.Precision), new Text(r.Engine), new Text(Number(r.MedianMs, "0.0000")), new Text(Number(r.MinMs, "0.0000")),
+                    new Text(Number(r.Spread * 100, "0.0") + (r.Spread is null ? "" : " %")), new Text(Number(r.Tflops, "0.000")),
+                    new Text(Number(row.Ratio, "0.00"), style), new Text(Number(row.RatioOfLeast, "0.00"), style), Verified(r));
+            }
+
+            console.Write(table);
+        }
+    }
+
     private static void WriteTimes(IAnsiConsole console, IReadOnlyList<BenchRow> rows)
     {
         if (rows.Count == 0)

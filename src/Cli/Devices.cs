@@ -7,6 +7,7 @@ using Kernels.Emulation;
 using Kernels.Emulation.Checking;
 using Kernels.Measurement;
 using Kernels.Runtime;
+using Kernels.Sampling;
 
 namespace Kernels.Cli;
 
@@ -95,19 +96,41 @@ internal sealed class DeviceOptions
         }
     }
 
+    /// <summary>Adds the options to a command that runs what a receipt says: it says how steps are fused.</summary>
+    public void AddReproducingTo(Command command)
+    {
+        foreach (Option option in new Option[] { _device, _threads, _driver, _check, KernelsDir, KernelCache, _precision, _classifierPrecision })
+        {
+            command.Add(option);
+        }
+    }
+
+    /// <summary>Opens the device that a receipt speaks of, or another one at the same precision.</summary>
+    /// <param name="parsed">The command line, which wins.</param>
+    /// <param name="device">What the receipt says.</param>
+    /// <exception cref="ConfigurationException">An option has a value that does not fit the device.</exception>
+    /// <exception cref="DeviceException">There is no such device.</exception>
+    public Backend OpenLike(ParseResult parsed, ReceiptDevice device)
+    {
+        string name = parsed.GetResult(_device) is { Implicit: false } ? parsed.GetValue(_device)! : device.Kind;
+        GpuOptions options = GpuOptions(parsed, (device.Precision, device.ClassifierPrecision)) with { DisabledFusions = [.. device.DisabledFusions] };
+        return OpenDriver(parsed, counters: false, name) is Driver driver ? new GpuBackend(driver, options) : new CpuBackend(Threads(parsed));
+    }
+
     /// <summary>Opens the backend.</summary>
     /// <param name="parsed">The command line.</param>
     /// <param name="precisions">The precisions asked for by other options; these ones win.</param>
+    /// <param name="localRank">Which of the processes on this machine this one is: it takes the GPU of that number where none is named.</param>
     /// <exception cref="ConfigurationException">An option has a value that does not fit the device.</exception>
     /// <exception cref="DeviceException">There is no such device.</exception>
-    public Backend Open(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions = default)
+    public Backend Open(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions = default, int? localRank = null)
     {
         if (parsed.GetValue(_deterministic) == false)
         {
             throw new ConfigurationException("--deterministic is always true: there is no faster way that is not");
         }
 
-        if (OpenDriver(parsed, counters: false) is Driver driver)
+        if (OpenDriver(parsed, counters: false, localRank: localRank) is Driver driver)
         {
             return new GpuBackend(driver, GpuOptions(parsed, precisions));
         }
@@ -165,9 +188,10 @@ internal sealed class DeviceOptions
     /// <summary>Opens a GPU by the name it has on the command line.</summary>
     /// <param name="device"><c>cuda</c> or <c>cuda:N</c>.</param>
     /// <param name="driver">How it is reached: <c>cuda</c> or <c>managedcuda</c>.</param>
-    public static Driver Cuda(string device, string driver)
+    /// <param name="localRank">Which of the processes on this machine this one is: the GPU of <c>cuda</c>.</param>
+    public static Driver Cuda(string device, string driver, int? localRank = null)
     {
-        int ordinal = 0;
+        int ordinal = LocalOrdinal(localRank);
         if (device != "cuda" && !(device.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(device.AsSpan(5), NumberStyles.None, CultureInfo.InvariantCulture, out ordinal)))
         {
             throw new ConfigurationException($"there is no --device {device}; --help lists them");
@@ -200,17 +224,20 @@ internal sealed class DeviceOptions
     }
 
     // Without a compiler a GPU is of use only to those who prepared for it, and they name it.
-    private static CudaDriver? TryCuda()
+    private static CudaDriver? TryCuda(int? localRank)
     {
         try
         {
-            return KernelCompiler.IsAvailable(out _) ? new CudaDriver() : null;
+            return KernelCompiler.IsAvailable(out _) ? new CudaDriver(LocalOrdinal(localRank)) : null;
         }
         catch (DeviceException)
         {
             return null;
         }
     }
+
+    // A launcher that shows every process a GPU of its own has chosen already.
+    private static int LocalOrdinal(int? localRank) => localRank is int rank && CudaDriver.DeviceCount() > 1 ? rank : 0;
 
     // A library's product is not counted: what it does on a device is not known.
     private static KernelCounters Counters(LaunchCounters? launch) => launch is null ? new KernelCounters() : new()
@@ -234,21 +261,21 @@ internal sealed class DeviceOptions
     }
 
     // Null for the CPU.
-    private Driver? OpenDriver(ParseResult parsed, bool counters)
+    private Driver? OpenDriver(ParseResult parsed, bool counters, string? named = null, int? localRank = null)
     {
         int? threads = Threads(parsed);
-        string device = parsed.GetValue(_device)!;
+        string device = named ?? parsed.GetValue(_device)!;
         return device switch
         {
             "cpu" => null,
-            "auto" => TryCuda(),
+            "auto" => TryCuda(localRank),
             "emulator" => new EmulatorDriver(new EmulatorOptions
             {
                 Checks = parsed.GetValue(_check) == "none" ? Checks.None : Checks.All,
                 Counters = counters,
                 Workers = threads ?? Environment.ProcessorCount,
             }),
-            _ => Cuda(device, parsed.GetValue(_driver)!),
+            _ => Cuda(device, parsed.GetValue(_driver)!, localRank),
         };
     }
 

@@ -16,6 +16,10 @@ internal static class KernelsCommand
         RootCommand root = new("Guided diffusion sampling on hand-written kernels, with no deep-learning framework underneath.")
         {
             SampleCommand.Create(console),
+            InvertCommand.Create(console),
+            NllCommand.Create(console),
+            ReproduceCommand.Create(console),
+            MergeCommand.Create(console),
             VerifyCommand.Create(console),
             InspectCommand.Create(console),
             PlanCommand.Create(console),

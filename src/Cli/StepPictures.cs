@@ -1,6 +1,7 @@
 using System.Globalization;
 using Kernels.Diffusion;
 using Kernels.Imaging;
+using Kernels.Sampling;
 
 namespace Kernels.Cli;
 

@@ -68,6 +68,19 @@ public sealed class GraphException : KernelsException
     }
 }
 
+/// <summary>What a device's failure leaves behind.</summary>
+public enum DeviceFault
+{
+    /// <summary>A call failed; what was asked for was not done, the device goes on.</summary>
+    Failed,
+
+    /// <summary>There was too little memory; with less the device goes on.</summary>
+    OutOfMemory,
+
+    /// <summary>The device is lost to this process, such as after a kernel's illegal access: nothing can be computed on it any more.</summary>
+    Lost,
+}
+
 /// <summary>A device that is missing, failed, or has too little memory.</summary>
 public sealed class DeviceException : KernelsException
 {
@@ -78,4 +91,7 @@ public sealed class DeviceException : KernelsException
         : base(message, innerException)
     {
     }
+
+    /// <summary>What it leaves behind.</summary>
+    public DeviceFault Fault { get; init; }
 }

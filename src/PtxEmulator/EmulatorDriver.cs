@@ -57,7 +57,7 @@ public sealed unsafe partial class EmulatorDriver : Driver
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(bytes, 1);
         if (allocated + bytes > options.TotalBytes)
-            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit beside the {allocated} of {options.TotalBytes} already allocated");
+            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit beside the {allocated} of {options.TotalBytes} already allocated") { Fault = DeviceFault.OutOfMemory };
         allocated += bytes;
         return memory.Allocate(bytes, label).Address;
     }

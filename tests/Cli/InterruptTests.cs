@@ -16,7 +16,7 @@ public sealed class InterruptTests
         using TemporaryFolder folder = new();
         string command = Path.Combine(AppContext.BaseDirectory, "kernels.dll");
         Assert.SkipUnless(File.Exists(command), "the command is not beside the tests: they were published as one file");
-        ProcessStartInfo start = new("dotnet", [command, "sample", "--steps", "20", "--num-samples", "100000", "--batch-size", "1", "--output", folder["pictures"]])
+        ProcessStartInfo start = new("dotnet", [command, "sample", "--steps", "20", "--num-samples", "100000", "--batch-size", "1", "--output", folder["pictures"], "--format", "png"])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

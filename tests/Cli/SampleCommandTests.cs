@@ -80,7 +80,7 @@ public sealed class SampleCommandTests : IDisposable
     {
         using CancellationTokenSource source = new();
         Task<CliRun> running = CliRun.Of(
-            ["sample", "--steps", "5", "--num-samples", "100000", "--batch-size", "1", "--output", _folder["pictures"]], source.Token);
+            ["sample", "--steps", "5", "--num-samples", "100000", "--batch-size", "1", "--output", _folder["pictures"], "--format", "png"], source.Token);
         while (!running.IsCompleted && !_folder.Files.Any(f => f.EndsWith(".png", StringComparison.Ordinal)))
         {
             await Task.Delay(20, TestContext.Current.CancellationToken);

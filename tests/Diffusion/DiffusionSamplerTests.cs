@@ -21,6 +21,9 @@ public sealed class DiffusionSamplerTests(CpuFixture cpu) : IClassFixture<CpuFix
         ["DDIM, eta 0.6"] = new() { Sampler = SamplerKind.Ddim, Eta = 0.6 },
         ["classifier-free"] = new() { CfgScale = 1.5, NullLabel = 10 },
         ["both, DDIM"] = new() { Sampler = SamplerKind.Ddim, ClassifierScale = 1, CfgScale = 1, NullLabel = 10 },
+        ["both, 2M SDE, Karras"] = new() { Sampler = SamplerKind.DpmSolverPlusPlus2MSde, Spacing = StepSpacing.Karras, ClassifierScale = 1, CfgScale = 1, NullLabel = 10 },
+        ["both, PLMS"] = new() { Sampler = SamplerKind.Plms, ClassifierScale = 1, CfgScale = 1, NullLabel = 10 },
+        ["Heun, Karras, classifier"] = new() { Sampler = SamplerKind.Heun, Spacing = StepSpacing.Karras, ClassifierScale = 1 },
         ["unconditional, classifier"] = new() { ClassifierScale = 2, Unconditional = true, NullLabel = 10 },
     };
 
@@ -56,6 +59,17 @@ public sealed class DiffusionSamplerTests(CpuFixture cpu) : IClassFixture<CpuFix
         Assert.NotEqual(image, first.Sample(batch with { Seed = 8 }));
         Assert.NotEqual(image, first.Sample(batch with { Labels = [1, 3] }));
         Assert.NotEqual(image, first.Sample(batch with { FirstImage = 1L << 32 }));
+    }
+
+    [Fact]
+    public void A_batch_remembers_nothing_of_the_last()
+    {
+        using DiffusionSampler sampler = Sampler(s_settings["both, PLMS"]);
+        SampleBatch batch = new() { Count = 1, Labels = [4], Seed = 2 };
+        float[] image = sampler.Sample(batch), broken = new float[Pixels];
+        Array.Fill(broken, float.NaN);
+        Assert.All(sampler.Sample(batch with { Initial = broken }), v => Assert.True(float.IsNaN(v)));
+        Assert.Equal(image, sampler.Sample(batch));
     }
 
     [Fact]

@@ -86,7 +86,7 @@ public class GaussianDataTests
                     eps[i] = (float)Eps(diffusion.AlphasCumprod[table.Timesteps[step]], x[i], Mu, Deviation);
                 }
 
-                SamplerMath.DdimUpdate(table[step], parameterization, 1, x, eps, [], [], x, []);
+                SamplerMath.LinearUpdate(table[step], parameterization, 1, x, eps, [], [], x, []);
             }
 
             if (sampler == SamplerKind.DdimReverse)
@@ -137,7 +137,7 @@ public class GaussianDataTests
             }
             else
             {
-                SamplerMath.DdimUpdate(table[step], parameterization, 1, x, output, gradient, noise, next, []);
+                SamplerMath.LinearUpdate(table[step], parameterization, 1, x, output, gradient, noise, next, []);
             }
 
             double slope = next[1] - next[0];

@@ -36,7 +36,7 @@ public class RecordedUpdateTests
             Range range = (step * x.Length)..((step + 1) * x.Length);
             if (ddim)
             {
-                SamplerMath.DdimUpdate(table[step], predictsX, 1, x, predXstart[range], [], noise[range], next, []);
+                SamplerMath.LinearUpdate(table[step], predictsX, 1, x, predXstart[range], [], noise[range], next, []);
             }
             else
             {

@@ -32,8 +32,8 @@ internal sealed class ReferenceSampler(GaussianDiffusion diffusion, bool clip)
     public (double Next, double XStart) Ddim(int t, double x, double prediction, double? gradient, double noise, StepRow row)
     {
         (double eps, double xStart) = EpsAndXStart(t, x, prediction, gradient);
-        double next = (row[StepColumn.DdimXStartCoef] * xStart) + (row[StepColumn.DdimEpsCoef] * eps);
-        return (t == 0 ? next : next + (row[StepColumn.DdimSigma] * noise), xStart);
+        double next = (row[StepColumn.XStartCoef] * xStart) + (row[StepColumn.EpsCoef] * eps);
+        return (t == 0 ? next : next + (row[StepColumn.NoiseCoef] * noise), xStart);
     }
 
     private (double Eps, double XStart) EpsAndXStart(int t, double x, double prediction, double? gradient)

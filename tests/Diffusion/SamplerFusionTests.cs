@@ -20,6 +20,9 @@ public sealed class SamplerFusionTests(CpuFixture cpu) : IClassFixture<CpuFixtur
     [InlineData(SamplerKind.Ddim, 0.5, 1.5, false, 3)]
     [InlineData(SamplerKind.Ddim, 0, 0, false, 1)]
     [InlineData(SamplerKind.DdimReverse, 0, 0, false, 1)]
+    [InlineData(SamplerKind.Heun, 0, 1.5, false, 2)]
+    [InlineData(SamplerKind.DpmSolverPlusPlus2MSde, 0, 1.5, false, 3)]
+    [InlineData(SamplerKind.Plms, 0, 0, false, 1)]
     public void The_tail_of_a_step_is_one_launch_of_the_same_bits(SamplerKind sampler, double eta, double cfgScale, bool suppliedNoise, int absorbed)
     {
         SamplerSettings settings = new() { Sampler = sampler, Eta = eta, CfgScale = cfgScale, NullLabel = 10 };
@@ -30,9 +33,10 @@ public sealed class SamplerFusionTests(CpuFixture cpu) : IClassFixture<CpuFixtur
         Node update = Assert.Single(with.Graph.Nodes, n => n.Op is SamplerUpdate or StepNoise or ClassifierFreeGuidance or AdvanceStep);
         Assert.Equal(
             new SamplerUpdate(
-                sampler, s_parameterization, Noise: sampler == SamplerKind.Ddpm || eta > 0, Guided: false, !suppliedNoise && (sampler == SamplerKind.Ddpm || eta > 0), cfgScale != 0, Advances: true),
+                sampler, s_parameterization, sampler.IsNoisy(eta), Guided: false, !suppliedNoise && sampler.IsNoisy(eta), cfgScale != 0, Advances: true),
             update.Op);
-        Assert.Equal([with.Graph.Output("x_next"), with.Graph.Output("pred_xstart"), with.Graph.Output("step_next")], update.Outputs);
+        string[] outputs = sampler.HistoryLength() > 0 ? ["x_next", "pred_xstart", "history_next", "step_next"] : ["x_next", "pred_xstart", "step_next"];
+        Assert.Equal(outputs.Select(with.Graph.Output), update.Outputs);
 
         Dictionary<string, float[]> expected = Steps(without.Graph, table);
         foreach ((string name, float[] values) in Steps(with.Graph, table))

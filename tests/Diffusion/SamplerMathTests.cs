@@ -46,7 +46,7 @@ public class SamplerMathTests
             Run run = new(Configure(xStart, varType), SamplerKind.Ddim, clip, guided, channels, pixels, eta);
             run.Check(
                 (t, e) => run.Reference.Ddim(t, run.X[e], run.Prediction(e), run.ScaledGradient(e), run.Noise[e], run.Row(t)),
-                SamplerMath.DdimUpdate);
+                LinearUpdate);
         }
     }
 
@@ -56,7 +56,7 @@ public class SamplerMathTests
     {
         _ = guided;
         Run run = new(Configure(xStart, varType), SamplerKind.DdimReverse, clip, guided: false, channels, pixels, eta: 0);
-        run.Check((t, e) => run.Reference.Ddim(t, run.X[e], run.Prediction(e), null, 0, run.Row(t)), SamplerMath.DdimUpdate);
+        run.Check((t, e) => run.Reference.Ddim(t, run.X[e], run.Prediction(e), null, 0, run.Row(t)), LinearUpdate);
     }
 
     [Theory]
@@ -87,7 +87,7 @@ public class SamplerMathTests
         {
             bool ddim = sampler == SamplerKind.Ddim;
             Run run = new(Configure(false, ModelVarType.LearnedRange), sampler, clip: false, guided: true, channels: 3, pixels: 500, eta: ddim ? 1 : 0);
-            Update update = ddim ? SamplerMath.DdimUpdate : SamplerMath.DdpmUpdate;
+            Update update = ddim ? LinearUpdate : SamplerMath.DdpmUpdate;
             float[] whole = new float[run.X.Length];
             float[] parts = new float[run.X.Length];
             update(run.Table[4], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, whole, []);
@@ -128,7 +128,7 @@ public class SamplerMathTests
         float[] guidedXstart = new float[mean.X.Length];
         for (int step = 2; step < mean.Table.Count - 1; step++)
         {
-            SamplerMath.DdimUpdate(score.Table[step], score.Parameterization, 3, score.X, score.Output, score.Gradient, [], shifted, guidedXstart);
+            SamplerMath.LinearUpdate(score.Table[step], score.Parameterization, 3, score.X, score.Output, score.Gradient, [], shifted, guidedXstart);
             float[] zero = new float[mean.X.Length];
             SamplerMath.DdpmUpdate(mean.Table[step], mean.Parameterization, 3, mean.X, mean.Output, mean.Gradient, zero, shifted, []);
             Parameterization predictsX = mean.Parameterization with { MeanType = ModelMeanType.XStart };
@@ -177,7 +177,7 @@ public class SamplerMathTests
             RandomStreams.Normals(1, 0, RandomStreams.StepNoise(step), 0, run.Noise);
             SamplerMath.ClassifierFreeGuidance(run.Table[step], run.Parameterization, 3, run.Output, run.Output, run.Output);
             SamplerMath.DdpmUpdate(run.Table[step], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, next, []);
-            SamplerMath.DdimUpdate(run.Table[step], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, next, []);
+            SamplerMath.LinearUpdate(run.Table[step], run.Parameterization, 3, run.X, run.Output, run.Gradient, run.Noise, next, []);
         }
 
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
@@ -192,7 +192,7 @@ public class SamplerMathTests
         float[] six = new float[6];
         Assert.Throws<ArgumentOutOfRangeException>(() => SamplerMath.DdpmUpdate(table[0], learned, 3, six, six, [], six, six, []));
         Assert.Throws<ArgumentOutOfRangeException>(() => SamplerMath.DdpmUpdate(table[0], fixedVariance, 3, six, six, [], [], six, []));
-        Assert.Throws<ArgumentOutOfRangeException>(() => SamplerMath.DdimUpdate(table[0], fixedVariance, 3, six, six, new float[3], [], six, []));
+        Assert.Throws<ArgumentOutOfRangeException>(() => SamplerMath.LinearUpdate(table[0], fixedVariance, 3, six, six, new float[3], [], six, []));
     }
 
     private static DiffusionConfig Configure(bool xStart, ModelVarType varType) => Cosine with
@@ -201,6 +201,19 @@ public class SamplerMathTests
         LearnSigma = varType == ModelVarType.LearnedRange,
         SigmaSmall = varType == ModelVarType.FixedSmall,
     };
+
+    // Without a history.
+    private static void LinearUpdate(
+        StepRow row,
+        Parameterization parameterization,
+        int channels,
+        ReadOnlySpan<float> x,
+        ReadOnlySpan<float> modelOutput,
+        ReadOnlySpan<float> gradient,
+        ReadOnlySpan<float> noise,
+        Span<float> xNext,
+        Span<float> predXstart) =>
+        SamplerMath.LinearUpdate(row, parameterization, channels, x, modelOutput, gradient, noise, xNext, predXstart);
 
     internal delegate void Update(
         StepRow row,

@@ -120,7 +120,7 @@ public class ScheduleTests
             {
                 // A beta close to 1 keeps few digits of 1 - beta: one rounding of beta is worth 2^-53 / (1 - beta) of the product.
                 tolerance += Math.Pow(2, -52) / (1 - spaced.Betas[t]);
-                int original = spaced.TimestepMap[t];
+                int original = (int)spaced.TimestepMap[t];
                 Agreement.Close(full.AlphasCumprod[original], spaced.AlphasCumprod[t], tolerance);
                 Assert.InRange(spaced.Betas[t], double.Epsilon, 1);
                 Assert.True(spaced.AlphasCumprod[t] < spaced.AlphasCumprodPrev[t]);

@@ -27,15 +27,19 @@ public class StepTableTests
             int t = sampler == SamplerKind.DdimReverse ? step : 24 - step;
             StepRow row = table[step];
             Assert.Equal(t, table.Timesteps[step]);
-            Assert.Equal(diffusion.TimestepMap[t], row[StepColumn.ModelTimestep]);
+            Assert.Equal((float)diffusion.TimestepMap[t], row[StepColumn.ModelTimestep]);
             Assert.Equal(row[StepColumn.ModelTimestep], table.ModelTimesteps[step]);
-            Assert.Equal((float)diffusion.PosteriorMeanCoef1[t], row[StepColumn.PosteriorMeanCoef1]);
-            Assert.Equal((float)diffusion.PosteriorMeanCoef2[t], row[StepColumn.PosteriorMeanCoef2]);
+            if (sampler == SamplerKind.Ddpm)
+            {
+                Assert.Equal((float)diffusion.PosteriorMeanCoef1[t], row[StepColumn.XStartCoef]);
+                Assert.Equal((float)diffusion.PosteriorMeanCoef2[t], row[StepColumn.XCoef]);
+                Assert.Equal(t > 0 ? 1 : 0, row[StepColumn.NoiseCoef]);
+            }
+
             Assert.Equal((float)diffusion.SqrtRecipAlphasCumprod[t], row[StepColumn.SqrtRecipAlphasCumprod]);
             Assert.Equal((float)diffusion.SqrtRecipm1AlphasCumprod[t], row[StepColumn.SqrtRecipm1AlphasCumprod]);
             Assert.Equal((float)diffusion.PosteriorLogVarianceClipped[t], row[StepColumn.MinLogVariance]);
             Assert.Equal((float)Math.Log(diffusion.Betas[t]), row[StepColumn.MaxLogVariance]);
-            Assert.Equal(sampler != SamplerKind.DdimReverse && t > 0 ? 1 : 0, row[StepColumn.NoiseMask]);
             Assert.Equal(2.5f, row[StepColumn.ClassifierScale]);
             Assert.Equal(0.5f, row[StepColumn.CfgScale]);
         }
@@ -66,13 +70,13 @@ public class StepTableTests
             double abPrev = diffusion.AlphasCumprodPrev[t];
             double sigma2 = eta * eta * (1 - abPrev) / (1 - ab) * (1 - (ab / abPrev));
             StepRow row = table[step];
-            Agreement.Close(Math.Sqrt(abPrev), row[StepColumn.DdimXStartCoef], 4 * Ulp);
+            Agreement.Close(Math.Sqrt(abPrev), row[StepColumn.XStartCoef], 4 * Ulp);
 
             // alpha-bar is rounded to float32 before it is taken from 1, so squares are right to a few units of 2^-24, not to a few of
             // their own.
             Assert.Equal(1 - ab, Square(row[StepColumn.SqrtOneMinusAlphasCumprod]), 4 * Ulp);
-            Assert.Equal(1 - abPrev - sigma2, Square(row[StepColumn.DdimEpsCoef]), 8 * Ulp);
-            Assert.Equal(sigma2, Square(row[StepColumn.DdimSigma]), 8 * Ulp);
+            Assert.Equal(1 - abPrev - sigma2, Square(row[StepColumn.EpsCoef]), 8 * Ulp);
+            Assert.Equal(sigma2, Square(row[StepColumn.NoiseCoef]), 8 * Ulp);
         }
     }
 
@@ -83,12 +87,12 @@ public class StepTableTests
         StepTable table = new(diffusion, SamplerKind.DdimReverse);
         for (int t = 0; t < 24; t++)
         {
-            Assert.Equal(Math.Sqrt(diffusion.AlphasCumprod[t + 1]), table[t][StepColumn.DdimXStartCoef], 4 * Ulp);
-            Assert.Equal(1 - diffusion.AlphasCumprod[t + 1], Square(table[t][StepColumn.DdimEpsCoef]), 4 * Ulp);
+            Assert.Equal(Math.Sqrt(diffusion.AlphasCumprod[t + 1]), table[t][StepColumn.XStartCoef], 4 * Ulp);
+            Assert.Equal(1 - diffusion.AlphasCumprod[t + 1], Square(table[t][StepColumn.EpsCoef]), 4 * Ulp);
         }
 
-        Assert.Equal(0, table[24][StepColumn.DdimXStartCoef]);
-        Assert.Equal(1, table[24][StepColumn.DdimEpsCoef]);
+        Assert.Equal(0, table[24][StepColumn.XStartCoef]);
+        Assert.Equal(1, table[24][StepColumn.EpsCoef]);
     }
 
     [Theory]

@@ -6,7 +6,7 @@ namespace Kernels.Tests.Imaging;
 public sealed class ImageGridTests
 {
     [Theory]
-    [InlineData(1, 0, 2, 1, 1)]
+    [InlineData(1, 0, 0, 1, 1)]
     [InlineData(2, 0, 2, 2, 1)]
     [InlineData(3, 0, 0, 2, 2)]
     [InlineData(5, 0, 1, 3, 2)]
@@ -45,10 +45,13 @@ public sealed class ImageGridTests
     }
 
     [Fact]
+    public void OneImageHasNoBorder() => Assert.Equal((5, 3), (ImageGrid.Compose(new byte[45], 1, 3, 5, 3).Width, ImageGrid.Compose(new byte[45], 1, 3, 5, 3).Height));
+
+    [Fact]
     public void GridsThatCannotBeAreRefused()
     {
         Assert.Throws<ArgumentException>(() => ImageGrid.Compose(new byte[11], 1, 2, 2, 3));
         Assert.Throws<ArgumentOutOfRangeException>(() => ImageGrid.Compose([], 0, 2, 2, 3));
-        Assert.Throws<ArgumentException>(() => ImageGrid.Compose(new byte[12], 1, 2, 2, 3, padding: 1 << 20));
+        Assert.Throws<ArgumentException>(() => ImageGrid.Compose(new byte[24], 2, 2, 2, 3, padding: 1 << 20));
     }
 }

@@ -24,7 +24,7 @@ public sealed class StepProfileTests
         return StepProfiler.Run(device, pair, options, "kernels profile", TestContext.Current.CancellationToken);
     });
 
-    private static StepProfile Profile => s_profile.Value;
+    internal static StepProfile Profile => s_profile.Value;
 
     [Fact]
     public void Every_launch_stands_in_the_ledger_once_and_the_sums_are_the_graphs()

@@ -1,9 +1,9 @@
 using System.Runtime.InteropServices;
 using Kernels.Backends.Cpu;
 using Kernels.Backends.Gpu;
-using Kernels.Emulation;
 using Kernels.Passes;
 using Kernels.Runtime;
+using Kernels.Tests.Support;
 using Xunit;
 
 namespace Kernels.Tests.Ops;
@@ -16,10 +16,10 @@ internal abstract class TestBackend
         ["cpu"] = new(() => new CpuTestBackend(Simd.Widest)),
         ["cpu 256-bit"] = new(() => new CpuTestBackend(256)),
         ["cpu 128-bit"] = new(() => new CpuTestBackend(128)),
-        ["emulator fp32"] = new(() => new EmulatorTestBackend(Precision.Fp32)),
-        ["emulator tf32"] = new(() => new EmulatorTestBackend(Precision.Tf32)),
-        ["emulator fp16"] = new(() => new EmulatorTestBackend(Precision.Fp16)),
-        ["emulator bf16"] = new(() => new EmulatorTestBackend(Precision.Bf16)),
+        [$"{DriverUnderTest.Name} fp32"] = new(() => new GpuTestBackend(Precision.Fp32)),
+        [$"{DriverUnderTest.Name} tf32"] = new(() => new GpuTestBackend(Precision.Tf32)),
+        [$"{DriverUnderTest.Name} fp16"] = new(() => new GpuTestBackend(Precision.Fp16)),
+        [$"{DriverUnderTest.Name} bf16"] = new(() => new GpuTestBackend(Precision.Bf16)),
     };
 
     /// <summary>The names of all backends.</summary>
@@ -40,7 +40,7 @@ internal abstract class TestBackend
     public virtual DType Storage => DType.F32;
 
     /// <summary>The names of those that compute in binary32, and so can be held against finite differences.</summary>
-    public static IEnumerable<string> ExactNames => Names.Where(name => !name.StartsWith("emulator", StringComparison.Ordinal) || name == "emulator fp32");
+    public static IEnumerable<string> ExactNames => Names.Where(name => name.StartsWith("cpu", StringComparison.Ordinal) || name == $"{DriverUnderTest.Name} fp32");
 
     /// <summary>Largest relative L2 error of an op.</summary>
     /// <param name="op">The op.</param>
@@ -84,15 +84,15 @@ internal abstract class TestBackend
         public override byte[] Arena(Executor executor) => MemoryMarshal.AsBytes(((CpuExecutor)executor).Arena).ToArray();
     }
 
-    // Every kernel with every check: a wrong address, a race, a read of what nobody wrote throws.
+    // On the emulator every kernel with every check: a wrong address, a race, a read of what nobody wrote throws.
 #pragma warning disable CA1001 // It serves all tests, to the end of the process.
-    private sealed class EmulatorTestBackend(Precision precision) : TestBackend
+    private sealed class GpuTestBackend(Precision precision) : TestBackend
     {
-        private readonly GpuBackend? _backend = KernelCompiler.IsAvailable(out _)
-            ? new(new EmulatorDriver(), new GpuOptions { Precision = precision, Capture = false })
+        private readonly GpuBackend? _backend = DriverUnderTest.Missing is null
+            ? new(DriverUnderTest.Open(), new GpuOptions { Precision = precision, Capture = false })
             : null;
 
-        public override string? Missing => KernelCompiler.IsAvailable(out string reason) ? null : reason;
+        public override string? Missing => DriverUnderTest.Missing;
 
         public override DType Storage => precision.Storage();
 

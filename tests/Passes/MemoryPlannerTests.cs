@@ -23,6 +23,15 @@ public sealed class MemoryPlannerTests
             1,
             64,
             64),
+        ["inpainting step, updated by two nodes in turn"] = () => GuidedStep.Build(
+            TestModels.UNet(),
+            null,
+            new StepTable(new GaussianDiffusion(new DiffusionConfig { NoiseSchedule = NoiseSchedule.Cosine, LearnSigma = true }), SamplerKind.Ddpm),
+            new SamplerSettings(),
+            2,
+            8,
+            8,
+            inpaints: true),
         ["256x256 UNet"] = () => ModelGraphs.UNet(Presets.Find("adm256").Model, 1, 256, 256),
     };
 

@@ -15,6 +15,7 @@ internal static class ReferenceSteps
         AdvanceStep => [x[0][0] + 1],
         StepNoise o => Noise(o, x),
         ClassifierFreeGuidance o => Combine(o, shapes[0], x),
+        KnownRegion => Known(shapes[0], x),
         _ => null,
     };
 
@@ -36,7 +37,7 @@ internal static class ReferenceSteps
         // What is taken in is evaluated as the ops that it was.
         if (op.Advances)
         {
-            return [.. Update(op with { Advances = false }, shape, x), [x[3][0] + 1]];
+            return [.. Update(op with { Advances = false }, shape, x), [x[SamplerUpdate.StepInput][0] + 1]];
         }
 
         if (op.ClassifierFree)
@@ -53,39 +54,44 @@ internal static class ReferenceSteps
 
         int channels = shape[3], outputs = channels * op.Parameterization.OutputsPerChannel;
         Func<StepColumn, double> row = Row(x, 2);
-        double[] next = new double[x[0].Length], predXstart = new double[x[0].Length];
+        double[] next = new double[x[0].Length], predXstart = new double[x[0].Length], history = op.HistoryLength > 0 ? x[op.HistoryInput] : [];
+        double[] nextHistory = new double[history.Length];
         for (int i = 0; i < next.Length; i++)
         {
             int at = (i / channels * outputs) + (i % channels);
-            (next[i], predXstart[i]) = Element(
+            (next[i], predXstart[i], double eps) = Element(
                 op,
                 row,
                 x[0][i],
                 x[1][at],
                 outputs > channels ? x[1][at + channels] : 0,
-                op.Noise ? x[4][i] : 0,
-                op.Guided ? x[^1][i] * row(StepColumn.ClassifierScale) : 0);
+                op.Noise ? x[SamplerUpdate.NoiseInput][i] : 0,
+                op.Guided ? x[op.GradientInput][i] * row(StepColumn.ClassifierScale) : 0);
+            for (int k = 0; k < op.HistoryLength; k++)
+            {
+                next[i] += row(StepColumn.History1Coef + k) * history[(k * next.Length) + i];
+                nextHistory[(k * next.Length) + i] = k > 0 ? history[((k - 1) * next.Length) + i] : op.Sampler.History() == SamplerHistory.Eps ? eps : predXstart[i];
+            }
         }
 
-        return [next, predXstart];
+        return op.HistoryLength > 0 ? [next, predXstart, nextHistory] : [next, predXstart];
     }
 
-    private static (double Next, double PredXstart) Element(
+    private static (double Next, double PredXstart, double Eps) Element(
         SamplerUpdate op, Func<StepColumn, double> row, double x, double prediction, double v, double noise, double gradient)
     {
         double recip = row(StepColumn.SqrtRecipAlphasCumprod), recipm1 = row(StepColumn.SqrtRecipm1AlphasCumprod);
         double xStart = op.Parameterization.MeanType == ModelMeanType.XStart ? prediction : (recip * x) - (recipm1 * prediction);
         xStart = op.Parameterization.ClipDenoised ? Math.Clamp(xStart, -1, 1) : xStart;
-        noise *= row(StepColumn.NoiseMask);
+        noise *= row(StepColumn.NoiseCoef);
         if (op.Sampler == SamplerKind.Ddpm)
         {
             bool learned = op.Parameterization.VarType == ModelVarType.LearnedRange;
-            double log = learned
-                ? ((v + 1) / 2 * row(StepColumn.MaxLogVariance)) + ((1 - v) / 2 * row(StepColumn.MinLogVariance))
-                : row(StepColumn.FixedLogVariance);
-            double mean = (row(StepColumn.PosteriorMeanCoef1) * xStart) + (row(StepColumn.PosteriorMeanCoef2) * x);
+            double log = row(StepColumn.MaxLogVariance);
+            log = learned ? ((v + 1) / 2 * log) + ((1 - v) / 2 * row(StepColumn.MinLogVariance)) : log;
+            double mean = (row(StepColumn.XStartCoef) * xStart) + (row(StepColumn.XCoef) * x);
             mean += (learned ? Math.Exp(log) : row(StepColumn.FixedVariance)) * gradient;
-            return (mean + (Math.Exp(log / 2) * noise), xStart);
+            return (mean + (Math.Exp(log / 2) * noise), xStart, double.NaN);
         }
 
         double eps = ((recip * x) - xStart) / recipm1;
@@ -95,16 +101,32 @@ internal static class ReferenceSteps
             xStart = (recip * x) - (recipm1 * eps);
         }
 
-        return ((row(StepColumn.DdimXStartCoef) * xStart) + (row(StepColumn.DdimEpsCoef) * eps) + (row(StepColumn.DdimSigma) * noise), xStart);
+        return ((row(StepColumn.XStartCoef) * xStart) + (row(StepColumn.EpsCoef) * eps) + noise, xStart, eps);
     }
 
-    private static double[] Noise(StepNoise op, double[][] x)
+    private static double[] Noise(StepNoise op, double[][] x) => Normals(op.Shape, x[0], x[1], RandomStreams.StepNoise((int)x[2][0]));
+
+    private static double[] Known(Shape shape, double[][] x)
     {
-        int elements = op.Shape.Elements / op.Shape[0];
-        float[] noise = new float[op.Shape.Elements];
-        for (int n = 0; n < op.Shape[0]; n++)
+        int row = (int)x[4][0] * 4;
+        double[] known = Normals(shape, x[5], x[6], (uint)x[4][0] + (1u << 30)), jump = Normals(shape, x[5], x[6], (uint)x[4][0] + (1u << 31)), y = new double[x[0].Length];
+        for (int i = 0; i < y.Length; i++)
         {
-            RandomStreams.Normals(Word(x[0], 0), Word(x[1], 2 * n), RandomStreams.StepNoise((int)x[2][0]), 0, noise.AsSpan(n * elements, elements));
+            double m = x[2][i / shape[3]];
+            double mixed = (m * ((x[3][row] * x[1][i]) + (x[3][row + 1] * known[i]))) + ((1 - m) * x[0][i]);
+            y[i] = (x[3][row + 2] * mixed) + (x[3][row + 3] * jump[i]);
+        }
+
+        return y;
+    }
+
+    private static double[] Normals(Shape shape, double[] seed, double[] images, uint draw)
+    {
+        int elements = shape.Elements / shape[0];
+        float[] noise = new float[shape.Elements];
+        for (int n = 0; n < shape[0]; n++)
+        {
+            RandomStreams.Normals(Word(seed, 0), Word(images, 2 * n), draw, 0, noise.AsSpan(n * elements, elements));
         }
 
         return Array.ConvertAll(noise, v => (double)v);

@@ -46,12 +46,14 @@ public sealed class AllocationTests
         });
     }
 
-    [Fact]
-    public void A_step_of_the_sampler_allocates_nothing()
+    [Theory]
+    [InlineData(SamplerKind.Ddim, 1)]
+    [InlineData(SamplerKind.Plms, 0)]
+    public void A_step_of_the_sampler_allocates_nothing(SamplerKind kind, double eta)
     {
         using CpuBackend backend = new(2);
         using DiffusionSampler sampler = new(
-            backend, DemoPair.Diffusion, DemoPair.Process("8"), null, new SamplerSettings { Sampler = SamplerKind.Ddim, Eta = 1 });
+            backend, DemoPair.Diffusion, DemoPair.Process("8"), null, new SamplerSettings { Sampler = kind, Eta = eta });
         StepsAllocateNothing(sampler, new SampleBatch { Count = 1, Labels = [3], StepNoise = new float[8 * sampler.ImageElements] });
     }
 

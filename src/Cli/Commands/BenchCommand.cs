@@ -39,6 +39,7 @@ internal static class BenchCommand
         };
         options.AddTo(command);
         command.Add(CreateCompare(console));
+        command.Add(CreateTable(console));
         command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(parsed, cancellationToken), CancellationToken.None));
         return command;
 
@@ -112,7 +113,7 @@ internal static class BenchCommand
             previous = bench;
         }
 
-        BenchReport report = new() { Format = BenchReport.CurrentFormat, Header = header!, Rooflines = rooflines, Rows = rows };
+        BenchReport report = new() { Format = BenchReport.CurrentFormat, Header = header!, Rooflines = rooflines, Models = models.DistinctBy(m => m.Name).ToDictionary(m => m.Name, MeasuredModel.Of), Rows = rows };
         BenchTables.Write(console.Tables, report);
         if (parsed.GetValue(options.Json) is string file)
         {
@@ -132,6 +133,41 @@ internal static class BenchCommand
         }
 
         return rows.Any(r => r.Error is not null) ? ExitCode.Device : ExitCode.Done;
+    }
+
+    private static Command CreateTable(CliConsole console)
+    {
+        Argument<string[]> files = new("reports") { Description = "What kernels bench --json wrote, and what the rivals in bench/peers wrote.", Arity = ArgumentArity.OneOrMore };
+        Option<string?> markdown = new("--markdown") { Description = "Also write the table as Markdown.", HelpName = "file" };
+        Option<string?> summary = new("--summary")
+        {
+            Description = $"Also put a short table of guided steps into a Markdown file, in place of what stands between {BenchSummary.Begin} and {BenchSummary.End} there.",
+            HelpName = "file",
+        };
+        Command command = new("table", $"Show what several reports measured side by side, every engine, whoever is faster. {SideBySide.Rule}") { files, markdown, summary };
+        command.SetAction(parsed =>
+        {
+            BenchReport[] reports = [.. parsed.GetValue(files)!.Select(BenchReport.Load)];
+            if (reports.Select(r => r.Header.Processor + r.Header.Driver).Distinct().Count() > 1)
+            {
+                console.Error.WriteLine("kernels: these reports are of different machines; their times cannot be compared");
+            }
+
+            IReadOnlyList<SideBySide> tables = SideBySide.Of(reports);
+            BenchTables.Write(console.Tables, tables);
+            if (parsed.GetValue(markdown) is string file)
+            {
+                SideBySide.SaveMarkdown(tables, file);
+            }
+
+            if (parsed.GetValue(summary) is string page)
+            {
+                BenchSummary.Save(reports, tables, page);
+            }
+
+            return ExitCode.Done;
+        });
+        return command;
     }
 
     private static Command CreateCompare(CliConsole console)

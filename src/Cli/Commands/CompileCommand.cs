@@ -2,7 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Runtime.ExceptionServices;
 using Kernels.Backends.Gpu;
-using Kernels.Diffusion;
+using Kernels.Sampling;
 using Spectre.Console;
 
 namespace Kernels.Cli.Commands;
@@ -104,9 +104,8 @@ internal static class CompileCommand
 
     private static KernelSpec[] KernelsOf(ParseResult parsed, SampleOptions sampling, ModelOptions models, DeviceOptions device)
     {
-        using SamplerSetup setup = SamplerSetup.Load(parsed, sampling, models);
         using DryRunBackend backend = new(device.GpuOptions(parsed, models.Precisions(parsed)));
-        using DiffusionSampler sampler = setup.Create(backend, device.DisabledFusions(parsed));
+        using Sampler sampler = Sampler.Load(SamplerSetup.Parse(parsed, sampling, models, device).Options, backend);
         sampler.Prepare(parsed.GetValue(sampling.BatchSize));
         return [.. backend.Calls.Where(c => c.Gemm is null).Select(c => c.Kernel).DistinctBy(k => (k.File, k.Options))];
     }

@@ -32,7 +32,7 @@ internal static class ProfileCommand
         Command command = new(
             "profile",
             "Show the ledger of one guided step: every launch with shapes, least bytes and FLOPs, its time, the least time that the roofline measured on this device allows, and the gap, "
-            + "sorted by what could be gained; on the emulator, counted traffic in place of times.")
+            + "sorted by what could be gained; on the emulator, counted traffic in place of times. Under a profiler that listens to NVTX, as Nsight Systems does, every step and launch is a named range.")
         {
             model, batch, precision, repeats, least, by, top, price, trace, html,
         };

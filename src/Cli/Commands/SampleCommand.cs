@@ -2,8 +2,8 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using Kernels.Diffusion;
-using Kernels.Models;
 using Kernels.Runtime;
+using Kernels.Sampling;
 using Spectre.Console;
 
 namespace Kernels.Cli.Commands;
@@ -16,123 +16,111 @@ internal static class SampleCommand
     public static Command Create(CliConsole console)
     {
         SampleOptions options = new();
+        TaskOptions tasks = new();
         ModelOptions models = new();
         DeviceOptions device = new();
+        JobOptions jobs = new();
         Command command = new(
             "sample",
             "Sample images under guidance. Without arguments: two images of each class of the demo pair. The flags of guided-diffusion's classifier_sample.py are understood in their own spelling.");
         options.AddTo(command);
+        tasks.AddTo(command);
+        jobs.AddTo(command);
         models.AddTo(command);
         device.AddTo(command);
 
         // On a thread of its own: the caller must stay free to hear Ctrl+C.
-        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, models, device, cancellationToken), CancellationToken.None));
+        command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(console, parsed, options, tasks, models, device, jobs, cancellationToken), CancellationToken.None));
         return command;
     }
 
     private static int Run(
-        CliConsole console, ParseResult parsed, SampleOptions options, ModelOptions models, DeviceOptions device, CancellationToken cancellationToken)
+        CliConsole console,
+        ParseResult parsed,
+        SampleOptions options,
+        TaskOptions tasks,
+        ModelOptions models,
+        DeviceOptions device,
+        JobOptions jobs,
+        CancellationToken cancellationToken)
     {
-        using SamplerSetup setup = SamplerSetup.Load(parsed, options, models);
-        using Backend backend = device.Open(parsed, models.Precisions(parsed));
-        using DiffusionSampler sampler = setup.Create(backend, device.DisabledFusions(parsed));
-        Job job = Job.Create(parsed, options, setup);
-        return Sample(console, job, sampler, backend, setup.Diffusion.Model.Config.InChannels, cancellationToken);
+        SampleTask task = tasks.Read(parsed);
+        SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
+        Rank rank = jobs.RankOf(parsed, Tell);
+        using Backend backend = device.Open(parsed, models.Precisions(parsed), rank.Local);
+        using Sampler sampler = task.Open(setup.Options, backend, RequestOf, cancellationToken);
+        SampleRequest request = RequestOf(sampler);
+        SampleOutput output = jobs.OutputOf(parsed, rank, parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png"), request);
+        SampleJob job = SampleJob.Open(sampler, request, output, Tell);
+        SampleFormat format = new(request.Count, sampler.Height, sampler.Width, sampler.Channels, output.Columns);
+        StepPictures? pictures = parsed.GetValue(options.Intermediates) is string folder ? new StepPictures(folder, format) : null;
+        return Run(console, sampler, request, rank, job, pictures, cancellationToken);
+
+        SampleRequest RequestOf(Sampler made) => task.Apply(made, Request(parsed, options, task, made, setup.IsDemo));
+
+        void Tell(string line) => console.Error.WriteLine($"kernels: {line}");
     }
 
-    private static int Sample(CliConsole console, Job job, DiffusionSampler sampler, Backend backend, int channels, CancellationToken cancellationToken)
+    private static int Run(
+        CliConsole console, Sampler sampler, SampleRequest request, Rank rank, SampleJob job, StepPictures? pictures, CancellationToken cancellationToken)
     {
-        SampleFormat format = new(job.Count, sampler.Height, sampler.Width, channels, job.Columns);
-        SampleOutput output = SampleOutput.Create(job.Output, format);
-        StepPictures? pictures = job.Intermediates is null ? null : new StepPictures(job.Intermediates, format);
+        if (rank.World > 1)
+        {
+            console.Tell($"process {rank.Index} of {rank.World} ({rank.Source}): {job.Remaining} images are its own to sample");
+        }
+
         console.Tell(
-            $"{job.Count} images of {sampler.Height}x{sampler.Width}, {sampler.Table.Count} {(sampler.Settings.Sampler == SamplerKind.Ddpm ? "DDPM" : "DDIM")} steps, seed {job.Seed}, on {backend.Name}");
+            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.StepsOf(request)} {SamplerKinds.NameOf(sampler.Table.Sampler)} steps, seed {request.Seed}, on {sampler.Backend.Name}");
         long start = Stopwatch.GetTimestamp();
-        int done = 0;
-        bool interrupted = false;
-        SampleProgress.Run(console.Progress, job.Count, sampler.Table.Count, progress =>
-        {
-            for (; done < job.Count; done += job.BatchSize)
+        JobResult? result = null;
+        SampleProgress.Run(console.Progress, job.Remaining, sampler.StepsOf(request), progress => result = job.Run(
+            (first, count, step) =>
             {
-                int count = Math.Min(job.BatchSize, job.Count - done);
-                int[] labels = job.LabelsOf(done, count);
-                SampleBatch batch = new() { Count = count, Labels = labels, Seed = job.Seed, FirstImage = done, KeepSteps = pictures is not null };
-                try
-                {
-                    float[] images = sampler.Sample(
-                        batch,
-                        result =>
-                        {
-                            progress(count);
-                            pictures?.Save(done, count, result);
-                        },
-                        cancellationToken);
-                    output.Add(Imaging.Images.ToBytes(images), labels);
-                }
-                catch (OperationCanceledException)
-                {
-                    interrupted = true;
-                    return;
-                }
-            }
-        });
-        output.Finish();
-        if (interrupted)
+                progress(count);
+                pictures?.Save(first, count, step);
+            },
+            keepSteps: pictures is not null,
+            cancellationToken));
+        if (result!.Interrupted)
         {
-            console.Error.WriteLine(done > 0 ? $"kernels: interrupted; {done} finished images are in {output.Path}" : "kernels: interrupted before an image was finished");
+            console.Error.WriteLine(result.Finished > 0
+                ? $"kernels: interrupted; {result.Finished} finished images are in {result.Path}{(result.CanGoOn ? "; the same command goes on from there" : "")}"
+                : "kernels: interrupted before an image was finished");
             return ExitCode.Interrupted;
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        console.Tell($"{job.Count} images in {seconds:0.0} s:");
-        console.Output.WriteLine(output.Path);
+        console.Tell($"{result.Sampled} images in {seconds:0.0} s{(result.IsComplete ? ":" : "; the other processes are not finished")}");
+        if (result.IsComplete)
+        {
+            console.Output.WriteLine(result.Path);
+        }
+
         return ExitCode.Done;
     }
 
-    /// <summary>What is to be sampled.</summary>
-    private sealed record Job(int Count, int BatchSize, ulong Seed, int[] Classes, int RandomClasses, int Columns, string Output, string? Intermediates)
+    private static SampleRequest Request(ParseResult parsed, SampleOptions options, SampleTask task, Sampler sampler, bool demo)
     {
-        public static Job Create(ParseResult parsed, SampleOptions options, SamplerSetup setup)
+        int classes = sampler.ClassCount;
+        string[] lists = parsed.GetValue(options.Class) ?? [];
+        if (lists.Length > 0 && classes == 0)
         {
-            (LoadedModel diffusion, LoadedModel? classifier, SamplerSettings settings, bool demo) = (setup.Diffusion, setup.Classifier, setup.Settings, setup.IsDemo);
-            int classes = ClassCount(diffusion.Model.Config, classifier?.Model.Config, settings);
-            string[] lists = parsed.GetValue(options.Class) ?? [];
-            if (lists.Length > 0 && classes == 0)
-            {
-                throw new ConfigurationException("--class needs a class-conditional diffusion model or a classifier with a scale other than 0");
-            }
-
-            int[] listed = lists.Length > 0 ? ClassList.Parse(lists, classes, diffusion.ClassNames ?? classifier?.ClassNames)
-                : demo ? [.. Enumerable.Range(0, classes)]
-                : [];
-            int count = parsed.GetValue(options.NumSamples) ?? (demo && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
-            int batch = parsed.GetValue(options.BatchSize);
-            if (count < 1 || batch < 1)
-            {
-                throw new ConfigurationException($"--num-samples is {count} and --batch-size is {batch}; both must be positive");
-            }
-
-            return new Job(
-                count,
-                Math.Min(batch, count),
-                parsed.GetValue(options.Seed),
-                listed,
-                classes,
-                listed.Length is > 1 and <= 32 ? listed.Length : 0,
-                parsed.GetValue(options.Output) ?? Path.Combine("samples", "sample.png"),
-                parsed.GetValue(options.Intermediates));
+            throw new ConfigurationException("--class needs a class-conditional diffusion model or a classifier with a scale other than 0");
         }
 
-        public int[] LabelsOf(int first, int count) =>
-            RandomClasses == 0
-                ? []
-                : [.. Enumerable.Range(first, count).Select(i => Classes.Length > 0 ? Classes[i % Classes.Length] : RandomStreams.Label(Seed, (ulong)i, RandomClasses))];
-
-        // The label that means "no class" is not one that somebody wants a picture of.
-        private static int ClassCount(ModelConfig diffusion, ModelConfig? classifier, SamplerSettings settings)
+        if (lists.Length > 0 && task.ClassesFile is not null)
         {
-            int? conditional = settings.Unconditional ? null : diffusion.NumClasses - (settings.NullLabel == diffusion.NumClasses - 1 ? 1 : 0);
-            return Math.Min(conditional ?? int.MaxValue, classifier?.OutChannels ?? int.MaxValue) is var classes and < int.MaxValue ? classes : 0;
+            throw new ConfigurationException("--class and --classes-file say the same thing; give one of them");
         }
+
+        int[] listed = lists.Length > 0 ? ClassList.Parse(lists, classes, sampler.ClassNames)
+            : task.Classes(classes, sampler.ClassNames) is { Length: > 0 } named ? named
+            : demo && task.Count is null ? [.. Enumerable.Range(0, classes)]
+            : [];
+        int count = parsed.GetValue(options.NumSamples) ?? task.Count ?? (demo && task.ClassesFile is null && lists.Length == 0 ? DemoPair.ImagesPerClass * classes : listed.Length > 0 ? listed.Length : DefaultSamples);
+        int batch = parsed.GetValue(options.BatchSize);
+        return count > 0 && batch > 0
+            ? new SampleRequest { Count = count, BatchSize = task.Random.IsTorch ? batch : Math.Min(batch, count), Seed = parsed.GetValue(options.Seed), Classes = listed }
+            : throw new ConfigurationException($"--num-samples is {count} and --batch-size is {batch}; both must be positive");
     }
 }

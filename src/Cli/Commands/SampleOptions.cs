@@ -38,7 +38,7 @@ internal sealed class SampleOptions
 
     public Option<bool?> ClipDenoised { get; } = Options.Flag("--clip-denoised", "Clamp the predicted image to [-1, 1] at every step; true unless told otherwise.");
 
-    public Option<string?> Output { get; } = Options.Value<string?>("--output", "A .png (one picture of all), a .npz (as guided-diffusion writes it) or a folder. samples/sample.png if absent.");
+    public Option<string?> Output { get; } = Options.Value<string?>("--output", "A .png (one picture of all), a .npz (as guided-diffusion writes it) or a folder; the same command goes on with a .npz, or a folder of shards, that was interrupted. samples/sample.png if absent.");
 
     public Option<string?> Intermediates { get; } = Options.Value<string?>("--intermediates", "Folder for a picture of the predicted images after every step.");
 

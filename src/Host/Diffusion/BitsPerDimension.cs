@@ -158,8 +158,8 @@ public static class BitsPerDimension
         ReadOnlySpan<float> x = buffers.X.AsSpan(range);
         ReadOnlySpan<float> mean = buffers.Mean.AsSpan(range);
         ReadOnlySpan<float> logVariance = buffers.LogVariance.AsSpan(range);
-        float coef1 = row[StepColumn.PosteriorMeanCoef1];
-        float coef2 = row[StepColumn.PosteriorMeanCoef2];
+        float coef1 = row[StepColumn.XStartCoef];
+        float coef2 = row[StepColumn.XCoef];
         float trueLogVariance = row[StepColumn.MinLogVariance];
         double sum = 0;
         for (int i = 0; i < xStart.Length; i++)

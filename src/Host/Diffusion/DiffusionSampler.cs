@@ -4,86 +4,12 @@ using Kernels.Runtime;
 
 namespace Kernels.Diffusion;
 
-/// <summary>What is known after a step; valid during the call that receives it.</summary>
-/// <param name="step">Steps executed before this one.</param>
-/// <param name="steps">Steps in all.</param>
-/// <param name="executor">Where the results lie.</param>
-/// <param name="snapshots">Copies of x and of the prediction that were taken after the step; null if the results still lie where they were made.</param>
-public readonly ref struct StepResult(int step, int steps, Executor executor, StepSnapshots? snapshots = null)
-{
-    /// <summary>Steps executed before this one.</summary>
-    public int Step { get; } = step;
-
-    /// <summary>Steps in all.</summary>
-    public int Steps { get; } = steps;
-
-    /// <summary>Copies x after this step.</summary>
-    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadX(Span<float> destination)
-    {
-        if (snapshots is null)
-        {
-            executor.Read("x_next", destination);
-        }
-        else
-        {
-            snapshots.X.Read(destination);
-        }
-    }
-
-    /// <summary>Copies the prediction of x_0.</summary>
-    /// <param name="destination"><c>[N, H, W, C]</c>.</param>
-    public void ReadPredXstart(Span<float> destination)
-    {
-        if (snapshots is null)
-        {
-            executor.Read("pred_xstart", destination);
-        }
-        else
-        {
-            snapshots.PredXstart.Read(destination);
-        }
-    }
-}
-
-/// <summary>Receives the result of a step.</summary>
-/// <param name="result">The result; not to be kept.</param>
-public delegate void StepCallback(StepResult result);
-
-/// <summary>The images of one batch: labels, and where x_T and the noise come from.</summary>
-public sealed record SampleBatch
-{
-    /// <summary>Label per image, for the classifier and a class-conditional UNet. Empty if neither is there.</summary>
-    public IReadOnlyList<int> Labels { get; init; } = [];
-
-    /// <summary>Seed of the noise, used where none is supplied.</summary>
-    public ulong Seed { get; init; }
-
-    /// <summary>Index of the first image of the batch in the job: noise depends on it, not on the batch.</summary>
-    public long FirstImage { get; init; }
-
-    /// <summary>Number of images.</summary>
-    public required int Count { get; init; }
-
-    /// <summary>x_T (or x_0 for an inversion) as <c>[N, H, W, C]</c>; null draws it from the seed.</summary>
-    public float[]? Initial { get; init; }
-
-    /// <summary>Noise of every step as <c>[S, N, H, W, C]</c>; null draws it from the seed.</summary>
-    public float[]? StepNoise { get; init; }
-
-    /// <summary>
-    /// Whether the callback is called one step late, with copies of the step's results, while the device is at work on the next: for callbacks that look at every step. Without it the
-    /// callback runs between two steps.
-    /// </summary>
-    public bool KeepSteps { get; init; }
-
-    /// <summary>Low-resolution images <c>[N, h, w, C]</c> for a super-resolution model.</summary>
-    public float[]? LowRes { get; init; }
-}
-
 /// <summary>Samples batches of images with a diffusion model, a classifier if the settings ask for one, and a backend.</summary>
-/// <remarks>Not for several threads at once. Executors are kept per batch size; the weights are packed once.</remarks>
-public sealed class DiffusionSampler : IDisposable
+/// <remarks>
+/// Not for several threads at once. Executors are kept per batch size; the weights are packed once. Where some rows of the table are guided and others are not
+/// (<see cref="GuidanceInterval"/>), each kind has a step of its own, and those without guidance pay neither for the classifier nor for the unconditional half.
+/// </remarks>
+public sealed partial class DiffusionSampler : IDisposable
 {
     private readonly Backend _backend;
     private readonly Model _diffusion;
@@ -91,7 +17,8 @@ public sealed class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
-    private readonly Dictionary<(int Batch, bool SuppliedNoise), StepExecutor> _executors = [];
+    private readonly float[]? _levels;
+    private readonly Dictionary<(int Batch, bool SuppliedNoise, bool Guided), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
     /// <param name="backend">The device.</param>
@@ -102,6 +29,7 @@ public sealed class DiffusionSampler : IDisposable
     /// <param name="size">Height and width of the images; null for the size that the diffusion model was trained on.</param>
     /// <param name="disabledFusions">Rewrites to leave out (<see cref="Rewrites.All"/>).</param>
     /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
+    /// <param name="inpainting">The order of steps where part of every image is known; null for plain sampling.</param>
     /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
     public DiffusionSampler(
         Backend backend,
@@ -111,7 +39,8 @@ public sealed class DiffusionSampler : IDisposable
         SamplerSettings settings,
         (int Height, int Width)? size = null,
         IReadOnlyCollection<string>? disabledFusions = null,
-        (int Height, int Width)? lowRes = null)
+        (int Height, int Width)? lowRes = null,
+        InpaintingSchedule? inpainting = null)
     {
         ArgumentNullException.ThrowIfNull(diffusion);
         ArgumentNullException.ThrowIfNull(settings);
@@ -122,7 +51,15 @@ public sealed class DiffusionSampler : IDisposable
         _lowRes = lowRes;
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
-        Table = new StepTable(new GaussianDiffusion(process), settings.Sampler, settings.Eta, settings.ClassifierScale, settings.CfgScale);
+        Table = StepTable.Create(process, settings);
+        if (inpainting is not null)
+        {
+            RequireMemoryless("inpainting");
+            int[] order = inpainting.Order(Table.Count);
+            _levels = InpaintingSchedule.Levels(Table.Diffusion, order);
+            Table = Table.InOrder(order);
+        }
+
         List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
         if (_classifier is not null)
         {
@@ -130,7 +67,7 @@ public sealed class DiffusionSampler : IDisposable
         }
 
         _weights = Weights.Combine(weights);
-        _ = BuildGraph(1, suppliedNoise: false);
+        _ = BuildGraph(1, suppliedNoise: false, guided: true);
     }
 
     /// <summary>Sampler and guidance.</summary>
@@ -154,14 +91,23 @@ public sealed class DiffusionSampler : IDisposable
     /// </summary>
     public long TableBytes { get; init; } = Rewrites.DefaultTableBytes;
 
-    /// <summary>The plan of one step for a batch size.</summary>
+    /// <summary>Whether rows without guidance run the guided step all the same, with scales of 0: of the same bits, for comparison.</summary>
+    internal bool MasksGuidance { get; init; }
+
+    /// <summary>The plan of one step for a batch size; of a guided one if any is.</summary>
     /// <param name="batch">Number of images.</param>
-    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false).Step);
+    public Plan PlanStep(int batch) => _backend.Plan(RewriteGraph(batch, suppliedNoise: false, Kinds().Any(guided => guided)).Step);
 
     /// <summary>Does for a batch size what the first batch of it would otherwise wait for: planning, packing weights, compiling kernels.</summary>
     /// <param name="batch">Number of images.</param>
     /// <exception cref="DeviceException">The device lacks memory, or a kernel does not compile.</exception>
-    public void Prepare(int batch) => _ = ExecutorFor(batch, suppliedNoise: false);
+    public void Prepare(int batch)
+    {
+        foreach (bool guided in Kinds())
+        {
+            _ = ExecutorFor(batch, suppliedNoise: false, guided);
+        }
+    }
 
     /// <summary>Samples a batch.</summary>
     /// <param name="batch">Labels and noise.</param>
@@ -170,61 +116,86 @@ public sealed class DiffusionSampler : IDisposable
     /// <returns>Images <c>[N, H, W, C]</c>, for a trained model in [-1, 1].</returns>
     /// <exception cref="ConfigurationException">Labels or noise do not fit.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
-    public float[] Sample(SampleBatch batch, StepCallback? onStep = null, CancellationToken cancellationToken = default)
+    public float[] Sample(SampleBatch batch, StepCallback? onStep = null, CancellationToken cancellationToken = default) => Run(batch, onStep, cancellationToken).Read("x_next");
+
+    /// <summary>Samples a batch into memory of the caller.</summary>
+    /// <param name="batch">Labels and noise.</param>
+    /// <param name="images">Receives the images <c>[N, H, W, C]</c>; left as it is if sampling fails.</param>
+    /// <param name="onStep">Called after every step.</param>
+    /// <param name="cancellationToken">Ends the work within a step.</param>
+    /// <exception cref="ArgumentException">The memory has another size.</exception>
+    /// <exception cref="ConfigurationException">Labels or noise do not fit.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public void Sample(SampleBatch batch, Span<float> images, StepCallback? onStep = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        if (images.Length != (long)batch.Count * ImageElements)
+        {
+            throw new ArgumentException($"{images.Length} values are no room for {batch.Count} images of {ImageElements}", nameof(images));
+        }
+
+        Run(batch, onStep, cancellationToken).Read("x_next", images);
+    }
+
+    private Executor Run(SampleBatch batch, StepCallback? onStep, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
         int n = batch.Count;
         Expect(batch.Initial, (long)n * ImageElements, "the initial images");
         Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
         ExpectLowRes(batch);
-        StepExecutor steps = ExecutorFor(n, batch.StepNoise is not null);
-        Executor executor = steps.Step;
-        int elements = n * ImageElements;
-        steps.WriteTable(Table);
-        executor.Write("step", [0]);
-        executor.Write("x", batch.Initial ?? InitialNoise(batch));
-        WriteLabels(steps, batch);
-        if (batch.LowRes is not null)
+        ExpectKnown(batch);
+        ExpectBeginning(batch);
+        foreach (bool kind in Kinds())
         {
-            executor.Write("low_res", batch.LowRes);
+            Begin(batch, kind);
         }
 
+        int first = batch.FirstStep, count = Table.Count - first, elements = n * ImageElements;
+        bool guided = IsGuided(first);
+        StepExecutor steps = ExecutorFor(n, batch.SuppliesNoise, guided);
+        WriteState(steps, batch.Initial ?? InitialNoise(batch), first);
         bool takesNoise = steps.Takes("noise");
-        if (steps.Takes("seed"))
+        float[]? drawn = batch.NoiseSource is null ? null : new float[elements];
+        StepSnapshots? kept = null;
+        for (int step = 0; step < count; step++)
         {
-            executor.Write("seed", Words(batch.Seed));
-            executor.Write("image_index", [.. Enumerable.Range(0, n).SelectMany(i => Words((ulong)(batch.FirstImage + i)))]);
-        }
-
-        for (int step = 0; step < Table.Count; step++)
-        {
-            if (takesNoise)
+            int row = first + step;
+            if (IsGuided(row) != guided)
             {
-                executor.Write("noise", batch.StepNoise.AsSpan(step * elements, elements));
+                guided = !guided;
+                steps = Continue(steps, ExecutorFor(n, batch.SuppliesNoise, guided), row);
             }
 
-            steps.Run(step, cancellationToken);
+            batch.NoiseSource?.Invoke(row, drawn);
+            if (takesNoise)
+            {
+                steps.Step.Write("noise", drawn ?? batch.StepNoise.AsSpan(row * elements, elements));
+            }
+
+            steps.Run(row, cancellationToken);
             if (onStep is not null && !batch.KeepSteps)
             {
-                onStep(new StepResult(step, Table.Count, executor));
+                onStep(new StepResult(step, count, steps.Step));
             }
             else if (onStep is not null)
             {
-                if (step > 0)
+                if (kept is not null)
                 {
-                    onStep(new StepResult(step - 1, Table.Count, executor, steps.Snapshots));
+                    onStep(new StepResult(step - 1, count, steps.Step, kept));
                 }
 
-                steps.Snapshots.Take();
+                kept = steps.Snapshots;
+                kept.Take();
             }
         }
 
-        if (onStep is not null && batch.KeepSteps)
+        if (kept is not null)
         {
-            onStep(new StepResult(Table.Count - 1, Table.Count, executor, steps.Snapshots));
+            onStep!(new StepResult(count - 1, count, steps.Step, kept));
         }
 
-        return executor.Read("x_next");
+        return steps.Step;
     }
 
     /// <inheritdoc/>
@@ -239,6 +210,21 @@ public sealed class DiffusionSampler : IDisposable
     }
 
     private static int[] Words(ulong value) => [(int)(uint)value, (int)(uint)(value >> 32)];
+
+    private static ulong NoiseImage(SampleBatch batch, int i) => (ulong)(batch.NoiseImages?[i] ?? batch.FirstImage + i);
+
+    private static void Require(bool condition, string message)
+    {
+        if (!condition)
+        {
+            throw new ConfigurationException(message);
+        }
+    }
+
+    // What earlier steps have left cannot be had where a step is the first, nor after a jump.
+    private void RequireMemoryless(string task) => Require(
+        Settings.Sampler.History() == SamplerHistory.None,
+        $"{task} needs a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
 
     private static void Expect(float[]? values, long elements, string what)
     {
@@ -260,19 +246,103 @@ public sealed class DiffusionSampler : IDisposable
         }
     }
 
-    private Graph BuildGraph(int batch, bool suppliedNoise) =>
-        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, Settings, batch, Height, Width, suppliedNoise, _lowRes);
-
-    private StepGraphs RewriteGraph(int batch, bool suppliedNoise) => Rewrites.Apply(BuildGraph(batch, suppliedNoise), _disabledFusions, TableBytes);
-
-    private StepExecutor ExecutorFor(int batch, bool suppliedNoise)
+    private void ExpectKnown(SampleBatch batch)
     {
-        if (!_executors.TryGetValue((batch, suppliedNoise), out StepExecutor? executor))
+        Require(_levels is not null || (batch.Known is null && batch.Mask is null), "this sampler was not made for inpainting");
+        if (_levels is not null)
         {
-            _executors.Add((batch, suppliedNoise), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise), _weights));
+            Expect(batch.Known ?? [], (long)batch.Count * ImageElements, "the known images");
+            Expect(batch.Mask ?? [], (long)batch.Count * Height * Width, "the mask");
+            Require(batch.Mask!.All(m => m is >= 0 and <= 1), "the mask must lie between 0 and 1");
+            Require(batch.Known!.All(float.IsFinite), "the known images must be finite, also where they are masked out");
+        }
+    }
+
+    private void ExpectBeginning(SampleBatch batch)
+    {
+        Require((uint)batch.FirstStep < (uint)Table.Count, $"step {batch.FirstStep} is not one of the {Table.Count} steps");
+        Require(batch.NoiseImages is null || batch.NoiseImages.Count == batch.Count, $"the noise of {batch.NoiseImages?.Count} images was named for {batch.Count}");
+        Require(batch.StepNoise is null || batch.NoiseSource is null, "noise is given twice: as values and as a source");
+        if (batch.FirstStep > 0)
+        {
+            RequireMemoryless("to begin at a later step");
+        }
+    }
+
+    private bool IsGuided(int step) => MasksGuidance || Table.IsGuided(step);
+
+    private SamplerSettings SettingsOf(bool guided) => guided ? Settings : Settings with { ClassifierScale = 0, CfgScale = 0 };
+
+    private Graph BuildGraph(int batch, bool suppliedNoise, bool guided) =>
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes, _levels is not null);
+
+    private StepGraphs RewriteGraph(int batch, bool suppliedNoise, bool guided) => Rewrites.Apply(BuildGraph(batch, suppliedNoise, guided), _disabledFusions, TableBytes);
+
+    private StepExecutor ExecutorFor(int batch, bool suppliedNoise, bool guided)
+    {
+        if (!_executors.TryGetValue((batch, suppliedNoise, guided), out StepExecutor? executor))
+        {
+            _executors.Add((batch, suppliedNoise, guided), executor = new StepExecutor(_backend, RewriteGraph(batch, suppliedNoise, guided), _weights));
         }
 
         return executor;
+    }
+
+    // With guidance, without, or both.
+    private IEnumerable<bool> Kinds() => Enumerable.Range(0, Table.Count).Select(IsGuided).Distinct();
+
+    // Writes what stays the same throughout a batch.
+    private void Begin(SampleBatch batch, bool guided)
+    {
+        StepExecutor steps = ExecutorFor(batch.Count, batch.SuppliesNoise, guided);
+        steps.WriteTable(Table);
+        WriteLabels(steps, batch, guided);
+        if (batch.LowRes is not null)
+        {
+            steps.Step.Write("low_res", batch.LowRes);
+        }
+
+        if (steps.Takes("seed"))
+        {
+            steps.Step.Write("seed", Words(batch.Seed));
+            steps.Step.Write("image_index", [.. Enumerable.Range(0, batch.Count).SelectMany(i => Words(NoiseImage(batch, i)))]);
+        }
+
+        if (_levels is not null)
+        {
+            steps.Step.Write("levels", _levels);
+            steps.Step.Write("known", batch.Known);
+            steps.Step.Write("mask", batch.Mask);
+        }
+    }
+
+    private static void WriteState(StepExecutor steps, float[] x, int row)
+    {
+        steps.Step.Write("step", [row]);
+        steps.Step.Write("x", x);
+        if (steps.Takes("history"))
+        {
+            // Weights of 0 keep the first steps from it, but not from a NaN.
+            steps.Step.Write("history", new float[steps.Step.Plan.Graph.Input("history").Shape.Elements]);
+        }
+
+        if (steps.Takes("noise"))
+        {
+            steps.Step.Write("noise", new float[x.Length]);
+        }
+    }
+
+    // The other kind of step goes on where one has stopped.
+    private static StepExecutor Continue(StepExecutor steps, StepExecutor next, int step)
+    {
+        steps.Step.Transfer("x_next", next.Step, "x");
+        if (next.Takes("history"))
+        {
+            steps.Step.Transfer("history_next", next.Step, "history");
+        }
+
+        next.Step.Write("step", new ReadOnlySpan<int>(in step));
+        return next;
     }
 
     private float[] InitialNoise(SampleBatch batch)
@@ -280,13 +350,13 @@ public sealed class DiffusionSampler : IDisposable
         float[] x = new float[batch.Count * ImageElements];
         for (int i = 0; i < batch.Count; i++)
         {
-            RandomStreams.Normals(batch.Seed, (ulong)(batch.FirstImage + i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
+            RandomStreams.Normals(batch.Seed, NoiseImage(batch, i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
         }
 
         return x;
     }
 
-    private void WriteLabels(StepExecutor executor, SampleBatch batch)
+    private void WriteLabels(StepExecutor executor, SampleBatch batch, bool guided)
     {
         bool classifier = executor.Takes("y");
         bool unet = executor.Takes("y_unet");
@@ -315,7 +385,7 @@ public sealed class DiffusionSampler : IDisposable
 
         executor.WriteLabels(
             "y_unet",
-            Settings.Unconditional ? [.. nulls] : Settings.CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
+            Settings.Unconditional ? [.. nulls] : SettingsOf(guided).CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
     }
 
     private static void CheckLabels(IReadOnlyList<int> labels, int classes, string model)

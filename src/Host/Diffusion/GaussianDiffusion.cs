@@ -7,7 +7,7 @@ namespace Kernels.Diffusion;
 /// </summary>
 public sealed class GaussianDiffusion
 {
-    private readonly int[] _timestepMap;
+    private readonly double[] _timestepMap;
     private readonly double[] _betas;
     private readonly double[] _alphasCumprod;
     private readonly double[] _alphasCumprodPrev;
@@ -26,32 +26,29 @@ public sealed class GaussianDiffusion
 
     /// <summary>Computes the tables.</summary>
     /// <param name="config">The settings.</param>
+    /// <param name="spacing">How the steps lie between the least and the greatest timestep that <c>timestep_respacing</c> keeps; it says how many they are.</param>
     /// <exception cref="ConfigurationException">A schedule or a respacing that cannot be made, or one that leaves fewer than two
     /// steps.</exception>
-    public GaussianDiffusion(DiffusionConfig config)
+    public GaussianDiffusion(DiffusionConfig config, StepSpacing spacing = StepSpacing.Linear)
     {
         ArgumentNullException.ThrowIfNull(config);
         Config = config;
+        Spacing = spacing;
         double[] originalBetas = BetaSchedule.Create(config.NoiseSchedule, config.DiffusionSteps);
-        _timestepMap = Respacing.SpaceTimesteps(config.DiffusionSteps, config.TimestepRespacing);
+        int[] kept = Respacing.SpaceTimesteps(config.DiffusionSteps, config.TimestepRespacing);
 
         // posterior_log_variance_clipped borrows the second step's variance for the first, whose own is zero.
-        if (_timestepMap.Length < 2)
+        if (kept.Length < 2)
         {
             throw new ConfigurationException(
                 $"timestep_respacing '{config.TimestepRespacing}' of diffusion_steps {config.DiffusionSteps} leaves one step; take at least two");
         }
 
-        int n = _timestepMap.Length;
-        _betas = RespaceBetas(originalBetas, _timestepMap);
-        _alphasCumprod = new double[n];
-        double cumprod = 1;
-        for (int t = 0; t < n; t++)
-        {
-            cumprod *= 1 - _betas[t];
-            _alphasCumprod[t] = cumprod;
-        }
-
+        int n = kept.Length;
+        NoiseLevels levels = new(CumulativeProducts(originalBetas));
+        _timestepMap = spacing == StepSpacing.Linear ? [.. kept] : levels.Space(spacing, kept[0], kept[^1], n);
+        _betas = spacing == StepSpacing.Linear ? RespaceBetas(originalBetas, kept) : BetasBetween(levels, _timestepMap);
+        _alphasCumprod = CumulativeProducts(_betas);
         _alphasCumprodPrev = [1, .. _alphasCumprod[..^1]];
         _alphasCumprodNext = [.. _alphasCumprod[1..], 0];
         _sqrtAlphasCumprod = Map(n, t => Math.Sqrt(_alphasCumprod[t]));
@@ -72,11 +69,14 @@ public sealed class GaussianDiffusion
     /// <summary>The settings the tables were made from.</summary>
     public DiffusionConfig Config { get; }
 
+    /// <summary>How the steps are spaced.</summary>
+    public StepSpacing Spacing { get; }
+
     /// <summary>Number of steps after respacing.</summary>
     public int NumTimesteps => _betas.Length;
 
-    /// <summary>The original timestep of each respaced one, ascending.</summary>
-    public ReadOnlySpan<int> TimestepMap => _timestepMap;
+    /// <summary>The original timestep of each respaced one, ascending: whole numbers where the steps are spaced linearly.</summary>
+    public ReadOnlySpan<double> TimestepMap => _timestepMap;
 
     /// <summary>β_t, such that ᾱ of the kept steps is that of the original process.</summary>
     public ReadOnlySpan<double> Betas => _betas;
@@ -132,7 +132,7 @@ public sealed class GaussianDiffusion
     /// </summary>
     /// <param name="t">A respaced step.</param>
     public float ModelTimestep(int t) =>
-        Config.RescaleTimesteps ? _timestepMap[t] * (float)(1000.0 / Config.DiffusionSteps) : _timestepMap[t];
+        Config.RescaleTimesteps ? (float)_timestepMap[t] * (float)(1000.0 / Config.DiffusionSteps) : (float)_timestepMap[t];
 
     // The betas whose cumulative products are those of the original process at the kept steps.
     private static double[] RespaceBetas(double[] original, int[] kept)
@@ -153,6 +153,24 @@ public sealed class GaussianDiffusion
         }
 
         return betas;
+    }
+
+    // The same for steps at real timesteps: ᾱ = 1 / (1 + σ²).
+    private static double[] BetasBetween(NoiseLevels levels, double[] timesteps)
+    {
+        double last = 1;
+        return Map(timesteps.Length, t =>
+        {
+            double sigma = levels.Sigma(timesteps[t]), cumprod = 1 / (1 + (sigma * sigma));
+            (double beta, last) = (1 - (cumprod / last), cumprod);
+            return beta;
+        });
+    }
+
+    private static double[] CumulativeProducts(double[] betas)
+    {
+        double cumprod = 1;
+        return Map(betas.Length, t => cumprod *= 1 - betas[t]);
     }
 
     private static double[] Map(int n, Func<int, double> value)

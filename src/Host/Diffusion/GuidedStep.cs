@@ -13,6 +13,9 @@ public sealed record SamplerSettings
     /// <summary>η of DDIM.</summary>
     public double Eta { get; init; }
 
+    /// <summary>How the noise levels of the steps are spaced, <c>timestep_respacing</c> saying how many they are; null for the sampler's own (<see cref="SamplerKinds.OwnSpacing"/>).</summary>
+    public StepSpacing? Spacing { get; init; }
+
     /// <summary>Whether pred_xstart is clamped to [-1, 1].</summary>
     public bool ClipDenoised { get; init; } = true;
 
@@ -21,6 +24,12 @@ public sealed record SamplerSettings
 
     /// <summary>w of classifier-free guidance; 0 skips the unconditional half.</summary>
     public double CfgScale { get; init; }
+
+    /// <summary>The highest noise level σ that is guided (<see cref="GuidanceInterval"/>).</summary>
+    public double GuidanceStart { get; init; } = double.PositiveInfinity;
+
+    /// <summary>The noise level σ below all that are guided.</summary>
+    public double GuidanceStop { get; init; }
 
     /// <summary>The label that means "no class"; classifier-free guidance needs one.</summary>
     public int? NullLabel { get; init; }
@@ -33,7 +42,9 @@ public sealed record SamplerSettings
 /// <remarks>
 /// Inputs: <c>x</c> <c>[N, H, W, C]</c>; <c>step_table</c> <c>[S, 16]</c> and the counter <c>step</c> <c>[1]</c>; <c>y_unet</c> <c>[N]</c> (<c>[2N]</c> under classifier-free
 /// guidance) for a class-conditional UNet; <c>y</c> <c>[N]</c> with a classifier; <c>low_res</c> for super-resolution; for a sampler with noise either <c>noise</c> like x, or
-/// <c>seed</c> <c>[2]</c> and <c>image_index</c> <c>[N, 2]</c>. Outputs: <c>x_next</c> and <c>step_next</c>, which update <c>x</c> and <c>step</c>; <c>pred_xstart</c>.
+/// <c>seed</c> <c>[2]</c> and <c>image_index</c> <c>[N, 2]</c>; for inpainting those and <c>known</c> like x, <c>mask</c> <c>[N, H, W, 1]</c>, <c>levels</c>
+/// <c>[S, 4]</c>; for a sampler that remembers evaluations <c>history</c> <c>[K, N, H, W, C]</c>, at first of any finite values. Outputs:
+/// <c>x_next</c>, <c>history_next</c> and <c>step_next</c>, which update <c>x</c>, <c>history</c> and <c>step</c>; <c>pred_xstart</c>.
 /// </remarks>
 public static class GuidedStep
 {
@@ -53,6 +64,7 @@ public static class GuidedStep
     /// <param name="width">Width of the images.</param>
     /// <param name="suppliedNoise">Whether the caller writes the noise of every step, rather than a seed.</param>
     /// <param name="lowRes">Height and width of the low-resolution images, for a super-resolution model.</param>
+    /// <param name="inpaints">Whether part of the images is known (<see cref="KnownRegion"/>).</param>
     /// <exception cref="ConfigurationException">Settings, models and sizes do not fit together.</exception>
     public static Graph Build(
         ModelConfig unet,
@@ -63,14 +75,15 @@ public static class GuidedStep
         int height,
         int width,
         bool suppliedNoise = false,
-        (int Height, int Width)? lowRes = null)
+        (int Height, int Width)? lowRes = null,
+        bool inpaints = false)
     {
         ArgumentNullException.ThrowIfNull(unet);
         ArgumentNullException.ThrowIfNull(table);
         ArgumentNullException.ThrowIfNull(settings);
         Parameterization parameterization = Parameterization.Of(table.Diffusion.Config, settings.ClipDenoised);
         Check(unet, classifier, settings, parameterization, batch);
-        bool noisy = settings.Sampler == SamplerKind.Ddpm || (settings.Sampler == SamplerKind.Ddim && settings.Eta > 0);
+        bool noisy = settings.Sampler.IsNoisy(settings.Eta);
         bool guided = settings.ClassifierScale != 0;
         bool classifierFree = settings.CfgScale != 0;
 
@@ -94,11 +107,11 @@ public static class GuidedStep
         }
 
         List<Tensor> inputs = [x, output, rows, step];
+        bool seeded = inpaints || (noisy && !suppliedNoise);
+        Tensor? seed = seeded ? builder.Input("seed", [2], DType.I32) : null, images = seeded ? builder.Input("image_index", [batch, 2], DType.I32) : null;
         if (noisy)
         {
-            inputs.Add(suppliedNoise
-                ? builder.Input("noise", shape)
-                : builder.Add("step_noise", new StepNoise(shape), builder.Input("seed", [2], DType.I32), builder.Input("image_index", [batch, 2], DType.I32), step));
+            inputs.Add(suppliedNoise ? builder.Input("noise", shape) : builder.Add("step_noise", new StepNoise(shape), seed!, images!, step));
         }
 
         if (gradient is not null)
@@ -106,9 +119,27 @@ public static class GuidedStep
             inputs.Add(gradient);
         }
 
+        Tensor? history = settings.Sampler.History() == SamplerHistory.None ? null : builder.Input("history", [settings.Sampler.HistoryLength(), .. shape]);
+        if (history is not null)
+        {
+            inputs.Add(history);
+        }
+
         Node update = builder.AddNode("sampler_update", new SamplerUpdate(settings.Sampler, parameterization, noisy, guided), [.. inputs]);
-        builder.Output("x_next", update.Outputs[0], updates: x);
+        Tensor next = update.Outputs[0];
+        if (inpaints)
+        {
+            Tensor known = builder.Input("known", shape), mask = builder.Input("mask", shape.With(3, 1)), levels = builder.Input("levels", [table.Count, InpaintingSchedule.Columns]);
+            next = builder.Add("known_region", new KnownRegion(), next, known, mask, levels, step, seed!, images!);
+        }
+
+        builder.Output("x_next", next, updates: x);
         builder.Output("pred_xstart", update.Outputs[1]);
+        if (history is not null)
+        {
+            builder.Output("history_next", update.Outputs[2], updates: history);
+        }
+
         builder.Output("step_next", builder.Add("advance_step", new AdvanceStep(), step), updates: step);
         return builder.Build();
     }

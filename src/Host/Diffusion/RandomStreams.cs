@@ -22,10 +22,18 @@ public static class RandomStreams
     /// <param name="step">Steps executed before it: the row in a <see cref="StepTable"/>.</param>
     public static uint StepNoise(int step) => (uint)step + 1;
 
+    /// <summary>The draw for the noise that the known part of an image gets after a step of inpainting. Steps stay below 2^29, so no two kinds of draws meet.</summary>
+    /// <param name="step">Steps executed before it.</param>
+    public static uint KnownNoise(int step) => 0x4000_0000u + (uint)step;
+
+    /// <summary>The draw for the noise with which resampling jumps back up after a step.</summary>
+    /// <param name="step">Steps executed before it.</param>
+    public static uint JumpNoise(int step) => 0x8000_0000u + (uint)step;
+
     /// <summary>Fills a run of elements of one image with standard normal values.</summary>
     /// <param name="seed">The job's seed.</param>
     /// <param name="image">The image's index in the job.</param>
-    /// <param name="draw"><see cref="InitialNoise"/> or <see cref="StepNoise"/>.</param>
+    /// <param name="draw"><see cref="InitialNoise"/>, <see cref="StepNoise"/> or another of the draws named here.</param>
     /// <param name="firstElement">Index in the image of the first value; any, so that threads may share an image.</param>
     /// <param name="destination">Receives the values.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="firstElement"/> is negative.</exception>

@@ -59,10 +59,10 @@ internal static class SamplerMath
         Span<float> predXstart)
     {
         Validate(parameterization, x, modelOutput, gradient, xNext, predXstart);
-        bool noisy = RequireNoise(row[StepColumn.NoiseMask], noise, x.Length);
+        bool noisy = RequireNoise(row[StepColumn.NoiseCoef], noise, x.Length), guided = IsGuided(row, gradient);
         PosteriorCoefficients posterior = new(row, parameterization);
         Vector<float> classifierScale = new(row[StepColumn.ClassifierScale]);
-        Vector<float> mask = new(row[StepColumn.NoiseMask]);
+        Vector<float> mask = new(row[StepColumn.NoiseCoef]);
         Vector<float> half = new(0.5f);
         Span<float> predictions = stackalloc float[Block];
         Span<float> variances = stackalloc float[Block];
@@ -76,7 +76,7 @@ internal static class SamplerMath
                 Vector<float> xStart = posterior.PredXstart(xt, Load(prediction, i));
                 Vector<float> mean = posterior.Mean(xStart, xt);
                 Vector<float> logVariance = posterior.LogVariance(variances, i);
-                if (!gradient.IsEmpty)
+                if (guided)
                 {
                     mean += posterior.Variance(logVariance) * (Load(gradient, start + i) * classifierScale);
                 }
@@ -93,13 +93,21 @@ internal static class SamplerMath
     }
 
     /// <summary>
-    /// One step of <c>ddim_sample</c> or, with the rows of an inversion, of <c>ddim_reverse_sample</c>:
-    /// x' = pred_xstart · <see cref="StepColumn.DdimXStartCoef"/> + eps · <see cref="StepColumn.DdimEpsCoef"/> + mask · σ · noise,
-    /// where a classifier's gradient first changes eps by -sqrt(1 - ᾱ_t) · gradient and pred_xstart, no longer clipped, with it
-    /// (<c>condition_score</c>).
+    /// One step of any other sampler: x' = B · pred_xstart + E · eps + Σ H_k · history_k + S · noise, where a classifier's gradient first changes eps by -sqrt(1 - ᾱ_t) · gradient and
+    /// pred_xstart, no longer clipped, with it (<c>condition_score</c>). Without a history that is <c>ddim_sample</c>, with the rows of an inversion <c>ddim_reverse_sample</c>.
     /// </summary>
-    /// <inheritdoc cref="DdpmUpdate"/>
-    public static void DdimUpdate(
+    /// <param name="row">The step's coefficients.</param>
+    /// <param name="parameterization">How to read the model's output.</param>
+    /// <param name="channels">C.</param>
+    /// <param name="x">x_t.</param>
+    /// <param name="modelOutput">The UNet's output.</param>
+    /// <param name="gradient">∇ₓ log p(y | x_t), scaled here by <see cref="StepColumn.ClassifierScale"/>; empty without a
+    /// classifier.</param>
+    /// <param name="noise">Standard normal values; may be empty where the row has no weight for them.</param>
+    /// <param name="xNext">x'.</param>
+    /// <param name="predXstart">The prediction of x_0; empty if it is not wanted.</param>
+    /// <param name="history">What earlier evaluations have left, and where this one leaves it for later ones.</param>
+    public static void LinearUpdate(
         StepRow row,
         Parameterization parameterization,
         int channels,
@@ -108,17 +116,18 @@ internal static class SamplerMath
         ReadOnlySpan<float> gradient,
         ReadOnlySpan<float> noise,
         Span<float> xNext,
-        Span<float> predXstart)
+        Span<float> predXstart,
+        UpdateHistory history = default)
     {
         Validate(parameterization, x, modelOutput, gradient, xNext, predXstart);
-        float noiseScale = row[StepColumn.NoiseMask] * row[StepColumn.DdimSigma];
-        bool noisy = RequireNoise(noiseScale, noise, x.Length);
+        history.Validate(x.Length);
+        bool noisy = RequireNoise(row[StepColumn.NoiseCoef], noise, x.Length), guided = IsGuided(row, gradient);
         PosteriorCoefficients posterior = new(row, parameterization);
         Vector<float> classifierScale = new(row[StepColumn.ClassifierScale]);
         Vector<float> scoreScale = new(row[StepColumn.SqrtOneMinusAlphasCumprod]);
-        Vector<float> xStartCoef = new(row[StepColumn.DdimXStartCoef]);
-        Vector<float> epsCoef = new(row[StepColumn.DdimEpsCoef]);
-        Vector<float> sigma = new(noiseScale);
+        Vector<float> xStartCoef = new(row[StepColumn.XStartCoef]);
+        Vector<float> epsCoef = new(row[StepColumn.EpsCoef]);
+        Vector<float> sigma = new(row[StepColumn.NoiseCoef]);
         Span<float> predictions = stackalloc float[Block];
         for (int start = 0; start < x.Length; start += Block)
         {
@@ -128,14 +137,20 @@ internal static class SamplerMath
             {
                 Vector<float> xt = Load(x, start + i);
                 Vector<float> xStart = posterior.PredXstart(xt, Load(prediction, i));
-                if (!gradient.IsEmpty)
+                if (guided)
                 {
                     Vector<float> scaled = Load(gradient, start + i) * classifierScale;
                     xStart = posterior.XstartFromEps(xt, posterior.EpsFromXstart(xt, xStart) - (scoreScale * scaled));
                 }
 
                 // Derived again even where the model gave it: clipping moves eps too.
-                Vector<float> next = (xStart * xStartCoef) + (epsCoef * posterior.EpsFromXstart(xt, xStart));
+                Vector<float> eps = posterior.EpsFromXstart(xt, xStart);
+                Vector<float> next = (xStart * xStartCoef) + (epsCoef * eps);
+                if (history.Length > 0)
+                {
+                    next = history.Apply(row, next, history.Kept == SamplerHistory.Eps ? eps : xStart, start + i);
+                }
+
                 if (noisy)
                 {
                     next += sigma * Load(noise, start + i);
@@ -188,7 +203,7 @@ internal static class SamplerMath
 
     /// <summary>
     /// Classifier-free guidance (Ho and Salimans 2022): predictions (1 + w) · conditional - w · unconditional with w of
-    /// <see cref="StepColumn.CfgScale"/>; variances are the conditional ones. The result may share memory with the conditional output.
+    /// <see cref="StepColumn.CfgScale"/>, the conditional ones as they are where that is 0; variances are the conditional ones. The result may share memory with the conditional output.
     /// </summary>
     /// <param name="row">The step's coefficients.</param>
     /// <param name="parameterization">How to read the model's output.</param>
@@ -207,6 +222,12 @@ internal static class SamplerMath
         ArgumentOutOfRangeException.ThrowIfNotEqual(unconditional.Length, conditional.Length);
         ArgumentOutOfRangeException.ThrowIfNotEqual(guided.Length, conditional.Length);
         float w = row[StepColumn.CfgScale];
+        if (w == 0)
+        {
+            conditional.CopyTo(guided);
+            return;
+        }
+
         float onePlusW = 1 + w;
         int stride = channels * parameterization.OutputsPerChannel;
         for (int pixel = 0; pixel < conditional.Length; pixel += stride)
@@ -233,6 +254,9 @@ internal static class SamplerMath
         ArgumentOutOfRangeException.ThrowIfNotEqual(result.Length, x.Length);
         ArgumentOutOfRangeException.ThrowIfNotEqual(predXstart.Length, predXstart.IsEmpty ? 0 : x.Length);
     }
+
+    // A row whose scale is 0 is the update without a classifier, to the last bit and whatever the gradient is.
+    private static bool IsGuided(StepRow row, ReadOnlySpan<float> gradient) => !gradient.IsEmpty && row[StepColumn.ClassifierScale] != 0;
 
     private static bool RequireNoise(float scale, ReadOnlySpan<float> noise, int length)
     {
@@ -283,7 +307,7 @@ internal static class SamplerMath
 
     // Tails go through the same vector instructions, so that an element's value does not depend on its place in the run.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector<float> Load(ReadOnlySpan<float> source, int i) =>
+    internal static Vector<float> Load(ReadOnlySpan<float> source, int i) =>
         source.Length - i >= Vector<float>.Count ? new Vector<float>(source[i..]) : LoadTail(source[i..]);
 
     [MethodImpl(MethodImplOptions.NoInlining)]
@@ -296,7 +320,7 @@ internal static class SamplerMath
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(Vector<float> value, Span<float> destination, int i)
+    internal static void Store(Vector<float> value, Span<float> destination, int i)
     {
         if (destination.Length - i >= Vector<float>.Count)
         {
@@ -324,12 +348,11 @@ internal static class SamplerMath
         private readonly bool _clip = parameterization.ClipDenoised;
         private readonly Vector<float> _recip = new(row[StepColumn.SqrtRecipAlphasCumprod]);
         private readonly Vector<float> _recipm1 = new(row[StepColumn.SqrtRecipm1AlphasCumprod]);
-        private readonly Vector<float> _coef1 = new(row[StepColumn.PosteriorMeanCoef1]);
-        private readonly Vector<float> _coef2 = new(row[StepColumn.PosteriorMeanCoef2]);
+        private readonly Vector<float> _coef1 = new(row[StepColumn.XStartCoef]);
+        private readonly Vector<float> _coef2 = new(row[StepColumn.XCoef]);
         private readonly Vector<float> _minLog = new(row[StepColumn.MinLogVariance]);
         private readonly Vector<float> _maxLog = new(row[StepColumn.MaxLogVariance]);
         private readonly Vector<float> _fixedVariance = new(row[StepColumn.FixedVariance]);
-        private readonly Vector<float> _fixedLogVariance = new(row[StepColumn.FixedLogVariance]);
 
         /// <summary><c>_predict_xstart_from_eps</c>: sqrt(1 / ᾱ) x - sqrt(1 / ᾱ - 1) eps.</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -364,7 +387,7 @@ internal static class SamplerMath
         {
             if (!_learned)
             {
-                return _fixedLogVariance;
+                return _maxLog;
             }
 
             Vector<float> frac = (Load(values, i) + Vector<float>.One) * new Vector<float>(0.5f);

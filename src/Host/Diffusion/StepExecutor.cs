@@ -109,6 +109,7 @@ public sealed class StepExecutor : IDisposable
     /// <param name="cancellationToken">Ends the work within the step.</param>
     public void Run(int step, CancellationToken cancellationToken = default)
     {
+        using NvtxRange range = Nvtx.Push("guided step");
         Prepare(step, cancellationToken);
         Step.Run(cancellationToken);
     }

@@ -5,7 +5,7 @@ namespace Kernels.Diffusion;
 /// in which <c>torch.randn</c> and <c>torch.randint</c> use it, so that a job with the same seed starts from the same noise as the
 /// original code. Drawing changes the state: order matters.
 /// </summary>
-public sealed class TorchCpuGenerator
+public sealed class TorchCpuGenerator : ITorchGenerator
 {
     private const int StateLength = 624;
     private const int ShiftLength = 397;
@@ -41,11 +41,7 @@ public sealed class TorchCpuGenerator
     /// <param name="destination">Receives the values.</param>
     public void Randn(Span<float> destination) => Randn(new ChannelsLast(1, destination.Length), destination);
 
-    /// <summary>The values of <c>torch.randn(n, channels, height, width)</c>, laid out with the channels innermost.</summary>
-    /// <param name="channels">Channels per pixel.</param>
-    /// <param name="pixels">height · width.</param>
-    /// <param name="destination">Receives n images [height, width, channels].</param>
-    /// <exception cref="ArgumentOutOfRangeException">The destination does not hold whole images.</exception>
+    /// <inheritdoc/>
     public void RandnChannelsLast(int channels, int pixels, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(channels);
@@ -54,16 +50,27 @@ public sealed class TorchCpuGenerator
         Randn(new ChannelsLast(channels, pixels), destination);
     }
 
-    /// <summary>Integers in [0, <paramref name="high"/>) (<c>torch.randint(0, high, (n,))</c>).</summary>
-    /// <param name="high">Exclusive upper bound.</param>
-    /// <param name="destination">Receives the values.</param>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="high"/> is not positive.</exception>
+    /// <inheritdoc/>
     public void RandInt(int high, Span<int> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(high);
         foreach (ref int value in destination)
         {
             value = (int)(NextWord() % (uint)high);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void SkipRandn(int count)
+    {
+        for (int i = 0; count < Block && i < count; i++)
+        {
+            NextNormal();
+        }
+
+        for (int i = 0; count >= Block && i < count + (count % Block != 0 ? Block : 0); i++)
+        {
+            NextWord();
         }
     }
 
@@ -183,21 +190,5 @@ public sealed class TorchCpuGenerator
         }
 
         _next = 0;
-    }
-
-    // Where the value drawn at index i of [n, channels, pixels] lies in [n, pixels, channels].
-    private readonly record struct ChannelsLast(int Channels, int Pixels)
-    {
-        public int Index(int i)
-        {
-            if (Channels == 1)
-            {
-                return i;
-            }
-
-            (int plane, int pixel) = Math.DivRem(i, Pixels);
-            (int image, int channel) = Math.DivRem(plane, Channels);
-            return (((image * Pixels) + pixel) * Channels) + channel;
-        }
     }
 }

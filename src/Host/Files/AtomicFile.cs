@@ -1,11 +1,13 @@
 namespace Kernels.Files;
 
 /// <summary>
-/// Writes a file whole or not at all: beside its destination under a temporary name, flushed to the disk, then renamed over it.
-/// A reader never sees half a file, and a failure leaves what was there before.
+/// Writes a file whole or not at all: beside its destination under a temporary name, flushed to the disk, then renamed over it, and the directory flushed.
+/// A reader never sees half a file, a failure leaves what was there before, and what was written is there after a loss of power.
 /// </summary>
 public static class AtomicFile
 {
+    private const string Extension = ".tmp";
+
     /// <summary>Creates or replaces <paramref name="path"/> with what <paramref name="write"/> writes.</summary>
     /// <param name="path">The destination. A symbolic link stays one: its target is replaced.</param>
     /// <param name="write">Writes the content to a seekable stream. What it throws passes through, and the temporary file is removed.</param>
@@ -24,7 +26,8 @@ public static class AtomicFile
                 throw new InvalidFileException(path, "", "cannot be written: it is a directory");
             }
 
-            temporary = Path.Combine(Path.GetDirectoryName(target)!, $".{Path.GetFileName(target)}.{Guid.NewGuid():N}.tmp");
+            string folder = Path.GetDirectoryName(target)!;
+            temporary = Path.Combine(folder, $".{Path.GetFileName(target)}.{Guid.NewGuid():N}{Extension}");
             using (FileStream stream = new(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, bufferSize: 1 << 16))
             {
                 write(stream);
@@ -33,6 +36,7 @@ public static class AtomicFile
 
             File.Move(temporary, target, overwrite: true);
             temporary = null;
+            DirectorySync.Flush(folder);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -41,6 +45,31 @@ public static class AtomicFile
         finally
         {
             Remove(temporary);
+        }
+    }
+
+    /// <summary>
+    /// Removes what a killed process left half-written. A temporary file is open without sharing (flock(2)) while it is written, so those of processes that live stay, as far as the file
+    /// system knows of them.
+    /// </summary>
+    /// <param name="path">The destination.</param>
+    public static void RemoveLeftovers(string path)
+    {
+        string full = Path.GetFullPath(path);
+        foreach (string leftover in Directory.EnumerateFiles(Path.GetDirectoryName(full)!, $".{Path.GetFileName(full)}.*{Extension}"))
+        {
+            try
+            {
+                using (new FileStream(leftover, FileMode.Open, FileAccess.ReadWrite, FileShare.None))
+                {
+                }
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                continue;
+            }
+
+            Remove(leftover);
         }
     }
 

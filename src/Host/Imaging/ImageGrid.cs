@@ -3,7 +3,7 @@ namespace Kernels.Imaging;
 /// <summary>Many images in one picture.</summary>
 public static class ImageGrid
 {
-    /// <summary>Lays images out in rows, from the left and from the top, with a border around each.</summary>
+    /// <summary>Lays images out in rows, from the left and from the top, with a border around each. A single image is left as it is.</summary>
     /// <param name="images">The samples of all images, <c>[N, H, W, C]</c>.</param>
     /// <param name="count">Number of images N.</param>
     /// <param name="height">Rows H of one image.</param>
@@ -24,6 +24,7 @@ public static class ImageGrid
             throw new ArgumentException($"{images.Length} samples are not those of {count} images [{height}, {width}, {channels}]", nameof(images));
         }
 
+        padding = count == 1 ? 0 : padding;
         int across = Math.Min(count, columns > 0 ? columns : (int)Math.Ceiling(Math.Sqrt(count)));
         int down = (count + across - 1) / across;
         Int128 gridWidth = (((Int128)width + padding) * across) + padding;

@@ -35,12 +35,12 @@ internal static class NpyFormat
     };
 
     /// <summary>How many bytes <see cref="Write"/> writes.</summary>
-    public static long Length(NpyArray array) => Header(array).Length + array.Bytes;
+    public static long Length(NpyArray array) => Header(array.DType, array.Dims).Length + array.Bytes;
 
     /// <summary>Writes header and elements, in version 1.0.</summary>
     public static void Write(Stream stream, NpyArray array)
     {
-        stream.Write(Header(array));
+        stream.Write(Header(array.DType, array.Dims));
         foreach (ReadOnlyMemory<byte> part in array.Parts)
         {
             stream.Write(part.Span);
@@ -82,11 +82,12 @@ internal static class NpyFormat
             : throw source.Invalid($"has {bytes} bytes of elements; at most {Array.MaxLength} are read at once");
     }
 
-    private static byte[] Header(NpyArray array)
+    /// <summary>What comes before the elements, in version 1.0.</summary>
+    public static byte[] Header(DType dtype, IReadOnlyList<long> extents)
     {
-        string dims = string.Concat(array.Dims.Select((dim, i) => string.Create(CultureInfo.InvariantCulture, $"{(i > 0 ? " " : "")}{dim},")));
-        string shape = array.Dims.Count > 1 ? dims.TrimEnd(',') : dims;
-        string dict = $"{{'descr': '{Descr(array.DType)}', 'fortran_order': False, 'shape': ({shape}), }}";
+        string dims = string.Concat(extents.Select((dim, i) => string.Create(CultureInfo.InvariantCulture, $"{(i > 0 ? " " : "")}{dim},")));
+        string shape = extents.Count > 1 ? dims.TrimEnd(',') : dims;
+        string dict = $"{{'descr': '{Descr(dtype)}', 'fortran_order': False, 'shape': ({shape}), }}";
         int padded = (Magic.Length + 4 + dict.Length + Alignment) / Alignment * Alignment;
 
         byte[] header = new byte[padded];

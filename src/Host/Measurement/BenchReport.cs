@@ -109,6 +109,31 @@ public sealed record BenchRow
     };
 }
 
+/// <summary>What models were measured, in the JSON that checkpoints carry too (<see cref="Kernels.Models.ModelConfigJson"/>, <see cref="Kernels.Diffusion.DiffusionConfig"/>).</summary>
+/// <param name="Config">The diffusion model.</param>
+/// <param name="ClassifierConfig">Its classifier; absent if nothing steers.</param>
+/// <param name="Diffusion">Schedule and respacing.</param>
+/// <param name="ClassifierScale">Guidance scale.</param>
+/// <param name="Step">The step that was run, as its row in the table of steps: the first to be run is 0.</param>
+public sealed record MeasuredModel(JsonElement Config, JsonElement? ClassifierConfig, JsonElement Diffusion, double ClassifierScale, int Step)
+{
+    /// <summary>Describes models.</summary>
+    /// <param name="pair">The models.</param>
+    public static MeasuredModel Of(ModelPair pair)
+    {
+        ArgumentNullException.ThrowIfNull(pair);
+        return new MeasuredModel(
+            Element(Kernels.Models.ModelConfigJson.Write(pair.Unet)), pair.Classifier is null ? null : Element(Kernels.Models.ModelConfigJson.Write(pair.Classifier)),
+            Element(pair.Process.ToJson()), pair.ClassifierScale, GuidedWorkload.StepOf(pair.CreateTable()));
+
+        static JsonElement Element(string json)
+        {
+            using JsonDocument document = JsonDocument.Parse(json);
+            return document.RootElement.Clone();
+        }
+    }
+}
+
 /// <summary>What <c>kernels bench</c> measured.</summary>
 public sealed record BenchReport
 {
@@ -123,6 +148,9 @@ public sealed record BenchReport
 
     /// <summary>The limits of the device at each precision, measured in the same run; none on a device that counts.</summary>
     public IReadOnlyList<Roofline> Rooflines { get; init; } = [];
+
+    /// <summary>The models by the names that rows give them, so that another program can build the same.</summary>
+    public IReadOnlyDictionary<string, MeasuredModel>? Models { get; init; }
 
     /// <summary>The measurements.</summary>
     public required IReadOnlyList<BenchRow> Rows { get; init; }

@@ -50,7 +50,11 @@ public sealed class GuidedWorkload : IDisposable
     public Plan Plan => _executor.Step.Plan;
 
     /// <summary>The step that is run, as its row in the table: one from the middle of the process.</summary>
-    public int Step => _table.Count / 2;
+    public int Step => StepOf(_table);
+
+    /// <summary>A step from the middle of the process, as its row in the table.</summary>
+    /// <param name="table">The table.</param>
+    internal static int StepOf(StepTable table) => table.Count / 2;
 
     /// <summary>The executor of the step.</summary>
     internal Executor Executor => _executor.Step;
@@ -80,6 +84,7 @@ public sealed class GuidedWorkload : IDisposable
     /// <returns>Milliseconds.</returns>
     public double Time(CancellationToken cancellationToken = default)
     {
+        using NvtxRange range = Nvtx.Push("guided step");
         Prepare(cancellationToken);
         MeasuredDevice.EvictCache(Executor);
         return _executor.Step.Time(cancellationToken);
@@ -90,6 +95,7 @@ public sealed class GuidedWorkload : IDisposable
     /// <param name="cancellationToken">Ends the work.</param>
     public void Profile(Span<double> milliseconds, CancellationToken cancellationToken = default)
     {
+        using NvtxRange range = Nvtx.Push("guided step, launch by launch");
         Prepare(cancellationToken);
         _executor.Step.Profile(milliseconds, cancellationToken);
     }

@@ -23,7 +23,7 @@ public sealed partial record OpUse(Node Node, int Uses)
     {
         ArgumentNullException.ThrowIfNull(node);
         IEnumerable<string> inputs = node.Inputs.Select(t => $"{(t.Kind == TensorKind.Weight ? "w" : "")}{Short(t.Shape)}");
-        return $"{string.Join(' ', inputs)} -> {string.Join(' ', node.Outputs.Select(t => Short(t.Shape)))}";
+        return string.Join(' ', [.. inputs, "->", .. node.Outputs.Select(t => Short(t.Shape))]);
     }
 
     /// <summary>An op as tables show it: without the attributes that are false or none.</summary>

@@ -48,7 +48,10 @@ public sealed record ReportHeader
     /// <summary>Processes that were running or waiting to run in the last minute, where the system tells: more than there are processors, and times on the CPU are of no worth.</summary>
     public double? Load { get; init; }
 
-    /// <summary>The .NET runtime.</summary>
+    /// <summary>The libraries that rivals compute with.</summary>
+    public string? Libraries { get; init; }
+
+    /// <summary>The .NET runtime, or what a rival runs on.</summary>
     public required string Runtime { get; init; }
 
     /// <summary>The operating system.</summary>

@@ -100,7 +100,7 @@ public static class MemoryPlanner
         }
 
         long bytes = node.Outputs[output].Bytes;
-        Tensor? updated = graph.Updates.GetValueOrDefault(node.Outputs[output]);
+        Tensor? updated = Updated(graph, node.Outputs[output], lastUse, at.Index);
         IReadOnlyList<int> inPlace = node.Op.InPlaceInputsOf(output);
         foreach (int k in inPlace)
         {
@@ -110,7 +110,7 @@ public static class MemoryPlanner
                 continue;
             }
 
-            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] == at.Index;
+            bool isUpdate = updated is not null && storages[updated] == storage && lastUse[updated] <= at.Index && lastUse[input] == at.Index;
 
             // What the other part reads may still be read, wherever that stands in the order.
             bool isOthers = at.Part != Parts.None && storage.Parts != at.Part;
@@ -125,6 +125,20 @@ public static class MemoryPlanner
         }
 
         return null;
+    }
+
+    // The input that a tensor takes the place of: as an update of it, or as what the only reader turns into the update, in the same memory.
+    private static Tensor? Updated(Graph graph, Tensor tensor, Dictionary<Tensor, int> lastUse, int index)
+    {
+        if (graph.Updates.TryGetValue(tensor, out Tensor? updated) || graph.Outputs.Values.Contains(tensor) || graph.Consumers(tensor) is not [Node reader])
+        {
+            return updated;
+        }
+
+        return reader.Outputs.Index()
+            .Where(o => reader.Op.InPlaceInputsOf(o.Index).Any(k => reader.Inputs[k] == tensor))
+            .Select(o => graph.Updates.GetValueOrDefault(o.Item))
+            .FirstOrDefault(t => t is not null && lastUse[t] <= index);
     }
 
     private static Dictionary<Tensor, int> LastUses(Graph graph)

@@ -148,6 +148,7 @@ public abstract class Executor : IDisposable
         for (int i = 0; i < milliseconds.Length; i++)
         {
             cancellationToken.ThrowIfCancellationRequested();
+            using NvtxRange range = Nvtx.Push(Plan.Launches[i].Node.Name);
             milliseconds[i] = TimeLaunch(i);
         }
     }

@@ -9,6 +9,7 @@ namespace Kernels.Tests.Backends.Gpu;
 internal sealed class IdleDevice : IDisposable
 {
     private readonly TemporaryFolder _images = new();
+    private readonly GpuOptions _options;
 
     /// <summary>Opens the device.</summary>
     /// <param name="options">The backend's options.</param>
@@ -25,13 +26,20 @@ internal sealed class IdleDevice : IDisposable
             cache.Add(KernelCache.Key(sources.Text(kernel.File), sources.Headers, kernel, "sm_90"), compiler, [0]);
         }
 
-        // Without it a driver cannot tell how many bytes of arguments a kernel takes.
-        CudaDriver driver = new(FakeCuda.Load("cuFuncGetParamInfo"));
-        FakeCuda.IsIdle = true;
-        Backend = new GpuBackend(driver, options with { CacheDirectory = cache.Directory });
+        _options = options with { CacheDirectory = cache.Directory };
+        Backend = Open();
     }
 
     public GpuBackend Backend { get; }
+
+    /// <summary>Another backend on the device, as a program finds it that starts with a warm cache.</summary>
+    public GpuBackend Open()
+    {
+        // Without it a driver cannot tell how many bytes of arguments a kernel takes.
+        CudaDriver driver = new(FakeCuda.Load("cuFuncGetParamInfo"));
+        FakeCuda.IsIdle = true;
+        return new GpuBackend(driver, _options);
+    }
 
     /// <summary>Graphs that have been captured.</summary>
     public int Graphs => FakeCuda.Calls.Count(c => c.StartsWith("cuGraphInstantiate", StringComparison.Ordinal));

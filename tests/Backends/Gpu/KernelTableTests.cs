@@ -55,7 +55,7 @@ public sealed class KernelTableTests
     {
         using DryRunBackend backend = new(new GpuOptions { Precision = precision });
         StepTable table = new(new GaussianDiffusion(new DiffusionConfig { NoiseSchedule = NoiseSchedule.Cosine, LearnSigma = true }), SamplerKind.Ddpm, classifierScale: 1);
-        Graph step = GuidedStep.Build(Presets.Find("adm64").Model, Presets.Find("classifier64").Model, table, new SamplerSettings { ClassifierScale = 1 }, 1, 64, 64);
+        Graph step = GuidedStep.Build(Presets.Find("adm64").Model, Presets.Find("classifier64").Model, table, new SamplerSettings { ClassifierScale = 1 }, 1, 64, 64, inpaints: true);
         StepGraphs graphs = Rewrites.Apply(step);
         foreach (Graph graph in new[] { graphs.Step, graphs.Conditioning! })
         {

@@ -1,6 +1,6 @@
 using Kernels.Backends.Gpu;
 using Kernels.Emulation;
-using Kernels.Tests.PtxEmulator;
+using Kernels.Tests.Support;
 using Kernels.Verification;
 using Xunit;
 
@@ -93,8 +93,7 @@ public sealed class ReferencePackTests
 
     private static IReadOnlyList<Comparison> Verify(string pack, Precision precision, Checks checks, string[] disabledFusions)
     {
-        Cuda.Require();
-        using GpuBackend backend = new(new EmulatorDriver(new EmulatorOptions { Checks = checks }), new GpuOptions { Precision = precision });
+        using GpuBackend backend = new(DriverUnderTest.Open(new EmulatorOptions { Checks = checks }), new GpuOptions { Precision = precision });
         return new PackVerifier(backend, disabledFusions).Verify(Path.Combine(Folder, pack + ".safetensors"), cancellationToken: TestContext.Current.CancellationToken);
     }
 

@@ -76,23 +76,75 @@ public sealed class SamplerTests
         AssertBits(expected, noise);
     }
 
-    [Fact]
-    public void Ddim_has_the_bits_of_the_host()
+    [Theory]
+    [InlineData(SamplerKind.Ddim)]
+    [InlineData(SamplerKind.DdimReverse)]
+    [InlineData(SamplerKind.Euler)]
+    [InlineData(SamplerKind.EulerAncestral)]
+    [InlineData(SamplerKind.Heun)]
+    [InlineData(SamplerKind.DpmSolverPlusPlus2M)]
+    [InlineData(SamplerKind.DpmSolverPlusPlus2MSde)]
+    [InlineData(SamplerKind.Plms)]
+    public void Every_sampler_but_ddpm_has_the_bits_of_the_host(SamplerKind sampler)
     {
         using CountedRun run = new();
         using CpuBackend cpu = new(threads: 1);
         foreach (ModelMeanType mean in Enum.GetValues<ModelMeanType>())
         {
-            foreach ((SamplerKind sampler, bool guided) in new[] { (SamplerKind.Ddim, false), (SamplerKind.Ddim, true), (SamplerKind.DdimReverse, false) })
+            foreach (bool guided in sampler == SamplerKind.DdimReverse ? [false] : new[] { false, true })
             {
-                Parameterization parameterization = s_learned with { MeanType = mean };
-                SamplerUpdate op = new(sampler, parameterization, Noise: sampler == SamplerKind.Ddim, guided);
-                (Shape, Array)[] inputs = Inputs(op, [2, 4, 4, 3], 2);
-                float[][] expected = OnHost(cpu, op, inputs), actual = run.Run(op, inputs).Outputs;
-                AssertBits(expected[0], actual[0]);
-                AssertBits(expected[1], actual[1]);
+                SamplerUpdate op = new(sampler, s_learned with { MeanType = mean }, Noise: sampler.IsNoisy(Eta), guided);
+
+                // A row in the middle, one of every weight, and the last.
+                foreach (int step in new[] { 2, 3, Steps - 1 })
+                {
+                    (Shape, Array)[] inputs = Inputs(op, [2, 4, 4, 3], step);
+                    float[][] expected = OnHost(cpu, op, inputs), actual = run.Run(op, inputs).Outputs;
+                    Assert.Equal(op.HistoryLength > 0 ? 3 : 2, expected.Length);
+                    Assert.All(expected.Zip(actual), pair => AssertBits(pair.First, pair.Second));
+                }
             }
         }
+    }
+
+    // 2 images of 8 x 8 x 3 and three evaluations before this one.
+    [Fact]
+    public void A_history_is_read_once_and_written_once()
+    {
+        using CountedRun run = new();
+        SamplerUpdate op = new(SamplerKind.Plms, s_learned, Noise: false, Guided: false);
+        LaunchCounters update = Assert.Single(run.Run(op, Inputs(op, [2, 8, 8, 3], 3)).Counters);
+
+        // x and the history; half of the model output shares its sectors with the variances, but not its bytes; of the row both weights of pred_xstart, those of pred_xstart, eps, noise
+        // and history; the counter.
+        Assert.Equal((4 * 384 * (1 + 3 + 1)) + (4 * 7) + 4, update.DistinctReadBytes);
+        Assert.Equal(4 * 384 * (2 + 3), update.GlobalWrittenBytes);
+        Assert.Equal(4 * 384 * (2 + 3) / 32, update.GlobalWrittenSectors);
+        Assert.Equal(0, update.LocalBytes);
+    }
+
+    // What a scale of 0 leaves out may be anything.
+    [Theory]
+    [InlineData(SamplerKind.Ddpm)]
+    [InlineData(SamplerKind.Heun)]
+    public void A_row_without_guidance_has_the_bits_of_an_update_without_it(SamplerKind sampler)
+    {
+        using CountedRun run = new();
+        using CpuBackend cpu = new(threads: 1);
+        SamplerUpdate guided = new(sampler, s_learned, sampler.IsNoisy(Eta), Guided: true, ClassifierFree: true), plain = guided with { Guided = false, ClassifierFree = false };
+        (Shape Shape, Array Values)[] inputs = Inputs(guided, [2, 4, 4, 3], 2);
+        float[] table = (float[])inputs[2].Values, both = (float[])inputs[1].Values;
+        table[(2 * StepTable.Columns) + (int)StepColumn.ClassifierScale] = 0;
+        table[(2 * StepTable.Columns) + (int)StepColumn.CfgScale] = 0;
+        Array.Fill(both, float.NaN, both.Length / 2, both.Length / 2);
+        Array.Fill((float[])inputs[guided.GradientInput].Values, float.PositiveInfinity);
+        List<(Shape, Array)> without = [.. inputs];
+        without.RemoveAt(guided.GradientInput);
+        without[1] = ([2, 4, 4, 6], both[..(both.Length / 2)]);
+        float[][] expected = run.Run(plain, [.. without]).Outputs;
+        Assert.All(expected.Zip(run.Run(guided, inputs).Outputs), pair => AssertBits(pair.First, pair.Second));
+        Assert.All(OnHost(cpu, plain, [.. without]).Zip(OnHost(cpu, guided, inputs)), pair => AssertBits(pair.First, pair.Second));
+        Assert.All(expected[0], v => Assert.True(float.IsFinite(v)));
     }
 
     [Fact]
@@ -111,7 +163,8 @@ public sealed class SamplerTests
         run.Launch(
             narrow,
             LaunchGeometry.Linear(1, 96),
-            new LaunchArguments().Add(at[0]).Add(at[1]).Add(at[2]).Add(at[3]).Add(Steps).Add(at[4]).Add(0UL).Add(at[5]).Add(next).Add(predXstart).Add(0UL).Add(0UL).Add(shape.Elements).Bytes);
+            new LaunchArguments().Add(at[0]).Add(at[1]).Add(at[2]).Add(at[3]).Add(Steps).Add(at[4]).Add(0UL).Add(at[5]).Add(0UL).Add(next).Add(predXstart).Add(0UL).Add(0UL).Add(0UL)
+                .Add(shape.Elements).Bytes);
         AssertBits(run.Get(next, shape.Elements), wide.Outputs[0]);
         AssertBits(run.Get(predXstart, shape.Elements), wide.Outputs[1]);
     }
@@ -154,21 +207,29 @@ public sealed class SamplerTests
 
     private const int Steps = 5;
 
+    // Of DDIM.
+    private const double Eta = 0.7;
+
     private static (Shape Shape, Array Values)[] Inputs(SamplerUpdate op, Shape x, int step)
     {
         Random random = new(17);
         DiffusionConfig config = new() { TimestepRespacing = $"{Steps}", LearnSigma = true, PredictXstart = op.Parameterization.MeanType == ModelMeanType.XStart };
-        StepTable table = new(new GaussianDiffusion(config), op.Sampler, op.Sampler == SamplerKind.Ddim ? 0.7 : 0, classifierScale: 2.5);
+        StepTable table = new(new GaussianDiffusion(config), op.Sampler, op.Sampler == SamplerKind.Ddim ? Eta : 0, classifierScale: 2.5);
         List<(Shape, Array)> inputs =
         [
             (x, Normals(x.Elements)),
-            (x.With(3, 2 * x[3]), Normals(2 * x.Elements)),
-            ([Steps, StepTable.Columns], table.Values.ToArray()),
+            (x.With(3, 2 * x[3]).With(0, op.ClassifierFree ? 2 * x[0] : x[0]), Normals((op.ClassifierFree ? 4 : 2) * x.Elements)),
+            ([table.Count, StepTable.Columns], table.Values.ToArray()),
             ([1], new[] { step }),
         ];
         for (int i = 4; i < 4 + (op.Noise ? 1 : 0) + (op.Guided ? 1 : 0); i++)
         {
             inputs.Add((x, Normals(x.Elements)));
+        }
+
+        if (op.HistoryLength > 0)
+        {
+            inputs.Add(([op.HistoryLength, .. x], Normals(op.HistoryLength * x.Elements)));
         }
 
         return [.. inputs];
@@ -180,8 +241,11 @@ public sealed class SamplerTests
     {
         GraphBuilder builder = new();
         Node node = builder.AddNode("op", op, [.. inputs.Select((x, i) => builder.Input($"x{i}", x.Shape, x.Values is int[] ? DType.I32 : DType.F32))]);
-        builder.Output("y0", node.Outputs[0]);
-        builder.Output("y1", node.Outputs[1]);
+        foreach ((int i, Tensor output) in node.Outputs.Index())
+        {
+            builder.Output($"y{i}", output);
+        }
+
         using Executor executor = cpu.Compile(cpu.Plan(builder.Build()), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
         foreach ((int i, (_, Array values)) in inputs.Index())
         {
@@ -196,7 +260,7 @@ public sealed class SamplerTests
         }
 
         executor.Run();
-        return [executor.Read("y0"), executor.Read("y1")];
+        return [.. node.Outputs.Index().Select(y => executor.Read($"y{y.Index}"))];
     }
 
     private static int[] Words(ulong value) => [unchecked((int)value), unchecked((int)(value >> 32))];

@@ -2,7 +2,6 @@ using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
 using Kernels.Emulation;
 using Kernels.Models;
-using Kernels.Tests.PtxEmulator;
 using Kernels.Tests.Support;
 using Xunit;
 
@@ -43,9 +42,8 @@ public sealed class SamplingTests
 
     private static float[] Sample(Precision precision, bool capture, SamplerSettings settings, SampleBatch batch, long tableBytes = Rewrites.DefaultTableBytes)
     {
-        Cuda.Require();
         DiffusionConfig process = new() { NoiseSchedule = NoiseSchedule.Cosine, LearnSigma = true, TimestepRespacing = $"{Steps}" };
-        using GpuBackend backend = new(new EmulatorDriver(new EmulatorOptions { Checks = Checks.None }), new GpuOptions { Precision = precision, Capture = capture });
+        using GpuBackend backend = new(DriverUnderTest.Open(new EmulatorOptions { Checks = Checks.None }), new GpuOptions { Precision = precision, Capture = capture });
         using DiffusionSampler sampler = new(backend, PresetModels.Random(TestModels.UNet()), process, PresetModels.Random(TestModels.Classifier("attention")), settings)
         {
             TableBytes = tableBytes,

@@ -16,20 +16,24 @@ public sealed class StepOnEmulatorTests
 {
     private const int Steps = 4;
 
+    // Of DDIM.
+    private const double Eta = 0.7;
+
     // 2 images of 32 x 32 x 3: 1536 threads of four elements, six blocks, of which the last to finish moves the counter on.
     private static readonly Shape s_shape = [2, 32, 32, 3];
 
     [Theory]
-    [InlineData(false, false)]
-    [InlineData(true, false)]
-    [InlineData(false, true)]
-    [InlineData(true, true)]
-    public void Steps_of_ddim_have_the_bits_of_the_host(bool capture, bool fused)
+    [InlineData(SamplerKind.Ddim, false, false)]
+    [InlineData(SamplerKind.Ddim, true, false)]
+    [InlineData(SamplerKind.Ddim, false, true)]
+    [InlineData(SamplerKind.Ddim, true, true)]
+    [InlineData(SamplerKind.DpmSolverPlusPlus2MSde, true, true)]
+    [InlineData(SamplerKind.Plms, true, true)]
+    public void Steps_have_the_bits_of_the_host(SamplerKind sampler, bool capture, bool fused)
     {
-        Cuda.Require();
         using CpuBackend cpu = new(threads: 2);
-        using GpuBackend gpu = new(new EmulatorDriver(), new GpuOptions { Capture = capture });
-        float[][] expected = Run(cpu, fused: false), actual = Run(gpu, fused);
+        using GpuBackend gpu = new(DriverUnderTest.Open(), new GpuOptions { Capture = capture });
+        float[][] expected = Run(cpu, sampler, fused: false), actual = Run(gpu, sampler, fused);
         for (int step = 0; step < Steps; step++)
         {
             Assert.Equal(Bits(expected[step]), Bits(actual[step]));
@@ -41,7 +45,7 @@ public sealed class StepOnEmulatorTests
     {
         Cuda.Require();
         using GpuBackend gpu = new(new EmulatorDriver(), new GpuOptions { Capture = false });
-        Graph graph = Rewrites.Apply(Tail()).Step;
+        Graph graph = Rewrites.Apply(Tail(SamplerKind.Ddim)).Step;
         using GpuExecutor executor = (GpuExecutor)gpu.Compile(gpu.Plan(graph), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
         KernelCall call = Assert.Single(executor.Calls);
         Assert.Equal("sampler_update", call.Kernel.Entry);
@@ -92,7 +96,7 @@ public sealed class StepOnEmulatorTests
         Assert.Equal([true, true, false], none.Outputs[0].Chunk(3).Select(row => row.All(float.IsNaN)));
     }
 
-    private static Graph Tail()
+    private static Graph Tail(SamplerKind sampler)
     {
         GraphBuilder builder = new();
         Parameterization parameterization = new(ModelMeanType.Epsilon, ModelVarType.LearnedRange, ClipDenoised: true);
@@ -102,26 +106,37 @@ public sealed class StepOnEmulatorTests
         Tensor both = builder.Input("model_output", [4, 32, 32, 6]);
         Tensor combined = builder.Add("combined", new ClassifierFreeGuidance(parameterization), both, rows, step);
         Tensor noise = builder.Add("noise", new StepNoise(s_shape), builder.Input("seed", [2], DType.I32), builder.Input("image_index", [2, 2], DType.I32), step);
-        Node update = builder.AddNode(
-            "update", new SamplerUpdate(SamplerKind.Ddim, parameterization, Noise: true, Guided: true), x, combined, rows, step, noise, builder.Input("gradient", s_shape));
+        SamplerUpdate op = new(sampler, parameterization, sampler.IsNoisy(Eta), Guided: true);
+        Tensor[] noisy = op.Noise ? [noise] : [], history = op.HistoryLength > 0 ? [builder.Input("history", [op.HistoryLength, .. s_shape])] : [];
+        Node update = builder.AddNode("update", op, [x, combined, rows, step, .. noisy, builder.Input("gradient", s_shape), .. history]);
+        if (op.HistoryLength > 0)
+        {
+            builder.Output("history_next", update.Outputs[SamplerUpdate.HistoryOutput], updates: history[0]);
+        }
+
         builder.Output("x_next", update.Outputs[0], updates: x);
         builder.Output("pred_xstart", update.Outputs[1]);
         builder.Output("step_next", builder.Add("advance", new AdvanceStep(), step), updates: step);
         return builder.Build();
     }
 
-    private static float[][] Run(Backend backend, bool fused)
+    private static float[][] Run(Backend backend, SamplerKind sampler, bool fused)
     {
-        Graph graph = fused ? Rewrites.Apply(Tail()).Step : Tail();
+        Graph graph = fused ? Rewrites.Apply(Tail(sampler)).Step : Tail(sampler);
         using Executor executor = backend.Compile(backend.Plan(graph), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
         DiffusionConfig config = new() { TimestepRespacing = $"{Steps}", LearnSigma = true };
-        executor.Write("step_table", new StepTable(new GaussianDiffusion(config), SamplerKind.Ddim, eta: 0.7, classifierScale: 2.5, cfgScale: 1.5).Values.ToArray());
+        executor.Write("step_table", new StepTable(new GaussianDiffusion(config), sampler, eta: sampler == SamplerKind.Ddim ? Eta : 0, classifierScale: 2.5, cfgScale: 1.5).Values.ToArray());
         executor.Write("x", Values(s_shape.Elements));
         executor.Write("model_output", Values(4 * s_shape.Elements));
         executor.Write("gradient", Values(s_shape.Elements));
         executor.Write("step", new[] { 0 });
         executor.Write("seed", new[] { -3, 17 });
         executor.Write("image_index", new[] { 4, 0, -1, -1 });
+        if (sampler.HistoryLength() > 0)
+        {
+            executor.Write("history", new float[sampler.HistoryLength() * s_shape.Elements]);
+        }
+
         float[][] trajectory = new float[Steps][];
         for (int step = 0; step < Steps; step++)
         {

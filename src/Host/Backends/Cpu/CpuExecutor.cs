@@ -23,7 +23,7 @@ internal sealed unsafe class CpuExecutor : Executor
         }
         catch (OutOfMemoryException e)
         {
-            throw new DeviceException($"the arena of {plan.Memory.ArenaBytes} bytes does not fit this machine's memory; take a smaller batch", e);
+            throw new DeviceException($"the arena of {plan.Memory.ArenaBytes} bytes does not fit this machine's memory; take a smaller batch", e) { Fault = DeviceFault.OutOfMemory };
         }
 
         try

@@ -22,6 +22,8 @@ internal sealed unsafe partial class CpuLowering
                 return new AdvanceStepKernel(I(i[0]), I(n.Output));
             case StepNoise:
                 return new StepNoiseKernel(I(i[0]), I(i[1]), I(i[2]), F(n.Output), s[0], s.Elements / s[0]);
+            case KnownRegion:
+                return new KnownRegionKernel(F(i[0]), F(i[1]), F(i[2]), new Levels(F(i[3]), i[3].Shape[0], I(i[4])), I(i[5]), I(i[6]), F(n.Output), s);
             case ClassifierFreeGuidance op:
                 return new ClassifierFreeGuidanceKernel(op.Parameterization, F(i[0]), Row(i, 1), F(n.Output), s);
             default:
@@ -33,18 +35,19 @@ internal sealed unsafe partial class CpuLowering
     {
         IReadOnlyList<Tensor> i = node.Inputs, y = node.Outputs;
         Shape s = y[0].Shape;
-        float* noise = op.Noise ? F(i[4]) : null;
+        float* noise = op.Noise ? F(i[SamplerUpdate.NoiseInput]) : null;
         if (op.DrawsNoise)
         {
             // The noise waits where pred_xstart will be, and each element is read before that is written over it.
             noise = F(y[1]);
-            Emit(new StepNoiseKernel(I(i[4]), I(i[5]), I(i[SamplerUpdate.StepInput]), noise, s[0], s.Elements / s[0]));
+            Emit(new StepNoiseKernel(I(i[SamplerUpdate.NoiseInput]), I(i[SamplerUpdate.NoiseInput + 1]), I(i[SamplerUpdate.StepInput]), noise, s[0], s.Elements / s[0]));
         }
 
-        Emit(new SamplerUpdateKernel(op, F(i[0]), F(i[1]), Row(i, 2), noise, op.Guided ? F(i[^1]) : null, F(y[0]), F(y[1]), s));
+        HistoryPointer history = op.HistoryLength == 0 ? default : new(F(i[op.HistoryInput]), F(y[SamplerUpdate.HistoryOutput]));
+        Emit(new SamplerUpdateKernel(op, F(i[0]), F(i[1]), Row(i, 2), noise, op.Guided ? F(i[op.GradientInput]) : null, history, F(y[0]), F(y[1]), s));
         if (op.Advances)
         {
-            Emit(new AdvanceStepKernel(I(i[SamplerUpdate.StepInput]), I(y[2])));
+            Emit(new AdvanceStepKernel(I(i[SamplerUpdate.StepInput]), I(y[^1])));
         }
     }
 
@@ -164,9 +167,24 @@ internal sealed unsafe class ClassifierFreeGuidanceKernel(Parameterization param
     }
 }
 
+/// <summary>Where earlier evaluations lie before an update and after it.</summary>
+internal readonly unsafe struct HistoryPointer(float* previous, float* next)
+{
+    /// <summary>The elements of a range of pixels, of all evaluations.</summary>
+    /// <param name="sampler">The sampler.</param>
+    /// <param name="stride">Elements of one evaluation.</param>
+    /// <param name="offset">The first element.</param>
+    /// <param name="count">Number of elements.</param>
+    public UpdateHistory Slice(SamplerKind sampler, int stride, nint offset, int count)
+    {
+        int length = sampler.HistoryLength(), span = ((length - 1) * stride) + count;
+        return length == 0 ? default : new UpdateHistory(new ReadOnlySpan<float>(previous + offset, span), new Span<float>(next + offset, span), stride, length, sampler.History());
+    }
+}
+
 /// <summary>The sampler update; an item is a pixel.</summary>
 internal sealed unsafe class SamplerUpdateKernel(
-    SamplerUpdate op, float* x, float* modelOutput, StepRowPointer row, float* noise, float* gradient, float* xNext, float* predXstart, Shape shape)
+    SamplerUpdate op, float* x, float* modelOutput, StepRowPointer row, float* noise, float* gradient, HistoryPointer history, float* xNext, float* predXstart, Shape shape)
     : RangeKernel(new WorkItems(shape.Elements / shape[3], shape[3]))
 {
     // Pixels whose two halves are combined at a time, on the stack.
@@ -216,7 +234,7 @@ internal sealed unsafe class SamplerUpdateKernel(
         }
         else
         {
-            SamplerMath.DdimUpdate(row.Row, op.Parameterization, _channels, current, output, g, z, next, xStart);
+            SamplerMath.LinearUpdate(row.Row, op.Parameterization, _channels, current, output, g, z, next, xStart, history.Slice(op.Sampler, shape.Elements, offset, n));
         }
     }
 }

@@ -32,6 +32,25 @@ public sealed unsafe partial class CudaDriver : Driver
     {
     }
 
+    /// <summary>How many devices there are, among those that <c>CUDA_VISIBLE_DEVICES</c> leaves; 0 without an NVIDIA driver.</summary>
+    public static int DeviceCount()
+    {
+        try
+        {
+            return DeviceCount(LibCuda.Load());
+        }
+        catch (DeviceException)
+        {
+            return 0;
+        }
+    }
+
+    internal static int DeviceCount(LibCuda cuda)
+    {
+        int count = 0;
+        return cuda.Init(0) == 0 && cuda.DeviceGetCount(&count) == 0 ? count : 0;
+    }
+
     internal CudaDriver(LibCuda cuda, int ordinal = 0)
     {
         this.cuda = cuda;
@@ -115,7 +134,7 @@ public sealed unsafe partial class CudaDriver : Driver
         {
             nuint free = 0, total = 0;
             _ = cuda.MemGetInfo(&free, &total);
-            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit: {free} of {total} are free. Take a smaller batch, or end what else uses the device");
+            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit: {free} of {total} are free. Take a smaller batch, or end what else uses the device") { Fault = DeviceFault.OutOfMemory };
         }
         Check(result, "cuMemAlloc");
         return address;
@@ -276,7 +295,7 @@ public sealed unsafe partial class CudaDriver : Driver
     {
         ObjectDisposedException.ThrowIf(isDisposed, this);
         if (lost is not null)
-            throw new DeviceException($"{Name}: the device was lost to an earlier error, and this process cannot use it any more: {lost}");
+            throw new DeviceException($"{Name}: the device was lost to an earlier error, and this process cannot use it any more: {lost}") { Fault = DeviceFault.Lost };
         if (ReferenceEquals(current, this))
             return;
         Check(cuda.ContextSetCurrent(context), "cuCtxSetCurrent");
@@ -302,7 +321,7 @@ public sealed unsafe partial class CudaDriver : Driver
             lost = message;
             message += ". The error stays: this process cannot use the device any more. Run the kernel on the emulator, which names the line";
         }
-        return new DeviceException(message);
+        return new DeviceException(message) { Fault = Cu.IsSticky(result) ? DeviceFault.Lost : result == Cu.OutOfMemory ? DeviceFault.OutOfMemory : DeviceFault.Failed };
     }
 
     private static string Log(byte[] buffer)

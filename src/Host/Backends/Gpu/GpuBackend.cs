@@ -110,7 +110,7 @@ public sealed class GpuBackend : Backend
         throw new DeviceException(string.Create(
             CultureInfo.InvariantCulture,
             $"{_driver.Name}: {arena + forWeights} bytes are needed ({arena} of activations for a batch of {batch}, {forWeights} of weights), {free} are free. ")
-            + (fits > 0 ? $"A batch of {fits} would fit" : "Not even one image fits; take another precision or device"));
+            + (fits > 0 ? $"A batch of {fits} would fit" : "Not even one image fits; take another precision or device")) { Fault = DeviceFault.OutOfMemory };
     }
 
     /// <inheritdoc/>

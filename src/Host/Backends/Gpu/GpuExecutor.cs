@@ -109,6 +109,7 @@ internal sealed class GpuExecutor : Executor
     /// <param name="stream">The stream; the executor's own if null.</param>
     internal void LaunchCall(int call, DriverStream? stream = null)
     {
+        using NvtxRange range = Nvtx.Push(_lowering.Calls[call].Node.Name);
         if (_functions[call] is DriverFunction function)
         {
             _driver.Launch(function, _lowering.Calls[call].Geometry, _arguments[call], stream ?? _stream);

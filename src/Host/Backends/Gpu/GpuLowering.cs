@@ -72,7 +72,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
             case StepTimesteps or ChunkTimesteps or SelectStep or AdvanceStep:
                 StepTables.Lower(this, node);
                 break;
-            case StepNoise or ClassifierFreeGuidance or SamplerUpdate:
+            case StepNoise or ClassifierFreeGuidance or SamplerUpdate or KnownRegion:
                 Sampler.Lower(this, node);
                 break;
             case Ops.GroupNorm or GroupNormGradient:

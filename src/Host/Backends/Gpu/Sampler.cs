@@ -3,7 +3,7 @@ using Kernels.Diffusion.Steps;
 
 namespace Kernels.Backends.Gpu;
 
-/// <summary>Launches of <c>sampler.cu</c>.</summary>
+/// <summary>Launches of <c>sampler.cu</c> and <c>inpaint.cu</c>.</summary>
 internal static class Sampler
 {
     private const string File = "sampler.cu";
@@ -27,6 +27,11 @@ internal static class Sampler
                 int perChannel = op.Parameterization.OutputsPerChannel;
                 Emit(lowering, "classifier_free_guidance", y.Shape, arguments, ("C", y.Shape[3] / perChannel), ("OUTPUTS", perChannel));
                 break;
+            case KnownRegion:
+                StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])).Add(lowering.Address(inputs[2])), inputs, KnownRegion.Levels)
+                    .Add(lowering.Address(inputs[KnownRegion.Levels + 2])).Add(lowering.Address(inputs[KnownRegion.Levels + 3])).Add(lowering.Address(y));
+                Emit(lowering, "known_region", y.Shape, arguments, ("C", y.Shape[3]));
+                break;
             case SamplerUpdate op:
                 Update(lowering, node, op, arguments);
                 break;
@@ -39,13 +44,16 @@ internal static class Sampler
     {
         IReadOnlyList<Tensor> inputs = node.Inputs;
         Shape shape = node.Output.Shape;
+        bool history = op.HistoryLength > 0;
         StepTables.Row(lowering, arguments.Add(lowering.Address(inputs[0])).Add(lowering.Address(inputs[1])), inputs, 2)
-            .Add(op.Noise ? lowering.Address(inputs[4]) : 0)
-            .Add(op.DrawsNoise ? lowering.Address(inputs[5]) : 0)
-            .Add(op.Guided ? lowering.Address(inputs[^1]) : 0)
+            .Add(op.Noise ? lowering.Address(inputs[SamplerUpdate.NoiseInput]) : 0)
+            .Add(op.DrawsNoise ? lowering.Address(inputs[SamplerUpdate.NoiseInput + 1]) : 0)
+            .Add(op.Guided ? lowering.Address(inputs[op.GradientInput]) : 0)
+            .Add(history ? lowering.Address(inputs[op.HistoryInput]) : 0)
             .Add(lowering.Address(node.Outputs[0]))
             .Add(lowering.Address(node.Outputs[1]))
-            .Add(op.Advances ? lowering.Address(node.Outputs[2]) : 0)
+            .Add(history ? lowering.Address(node.Outputs[SamplerUpdate.HistoryOutput]) : 0)
+            .Add(op.Advances ? lowering.Address(node.Outputs[^1]) : 0)
             .Add(op.Advances ? lowering.Constants<int>([0]) : 0);
         Emit(
             lowering,
@@ -59,6 +67,8 @@ internal static class Sampler
             ("CLIP", op.Parameterization.ClipDenoised),
             ("NOISE", op.Noise),
             ("GUIDED", op.Guided),
+            ("HISTORY", op.HistoryLength),
+            ("HISTORY_EPS", op.Sampler.History() == SamplerHistory.Eps),
             ("DRAWS_NOISE", op.DrawsNoise),
             ("CLASSIFIER_FREE", op.ClassifierFree),
             ("ADVANCES", op.Advances));
@@ -68,7 +78,7 @@ internal static class Sampler
     private static void Emit(GpuLowering lowering, string entry, Shape shape, LaunchArguments arguments, params IEnumerable<(string, object)> constants)
     {
         int elements = shape.Elements / shape[0], width = elements % 4 == 0 ? 4 : 1;
-        KernelSpec kernel = new(File, entry, [("V", width), ("ELEMENTS", elements), .. constants]);
+        KernelSpec kernel = new(entry == "known_region" ? "inpaint.cu" : File, entry, [("V", width), ("ELEMENTS", elements), .. constants]);
         lowering.Emit(kernel, Packs.Geometry(shape.Elements / width), arguments.Add(shape.Elements));
     }
 }

@@ -184,7 +184,8 @@ public sealed record StepNoise(Shape Shape) : GradientOp
 }
 
 /// <summary>
-/// Classifier-free guidance (Ho and Salimans 2022): eps = (1 + w) · eps(y) − w · eps(null) with w of <see cref="StepColumn.CfgScale"/>; variances are the conditional ones.
+/// Classifier-free guidance (Ho and Salimans 2022): eps = (1 + w) · eps(y) − w · eps(null) with w of <see cref="StepColumn.CfgScale"/>, eps(y) as it is where that is 0; variances are the
+/// conditional ones.
 /// </summary>
 /// <param name="Parameterization">How to read the model's output.</param>
 /// <remarks>
@@ -214,19 +215,19 @@ public sealed record ClassifierFreeGuidance(Parameterization Parameterization) :
     }
 }
 
-/// <summary>x_t to x_{t−1}: the update of <c>p_sample</c>, <c>ddim_sample</c> or <c>ddim_reverse_sample</c>, guidance included.</summary>
+/// <summary>x_t to x_{t−1}: the update of a sampler, guidance included (<see cref="StepColumn"/> has the formulas).</summary>
 /// <param name="Sampler">Which update.</param>
 /// <param name="Parameterization">How to read the model's output.</param>
 /// <param name="Noise">Whether noise is an input; a deterministic sampler needs none.</param>
 /// <param name="Guided">Whether the classifier's gradient ∇ₓ log p(y | x_t) is an input; the step table scales it.</param>
 /// <param name="DrawsNoise">Whether the noise is drawn on the spot (<see cref="StepNoise"/>): seed and image indices take the place of the noise among the inputs.</param>
 /// <param name="ClassifierFree">Whether the model's output holds both halves of a classifier-free pass, which are combined first (<see cref="Steps.ClassifierFreeGuidance"/>).</param>
-/// <param name="Advances">Whether the counter is moved on last (<see cref="AdvanceStep"/>): a third output.</param>
+/// <param name="Advances">Whether the counter is moved on last (<see cref="AdvanceStep"/>): a last output.</param>
 /// <remarks>
 /// Inputs: x <c>[N, H, W, C]</c>; model output <c>[N, H, W, K]</c>, K = C or 2C, or <c>[2N, H, W, K]</c>; step table <c>[S, 16]</c>; step counter <c>[1]</c>; if declared noise like x, or
-/// seed <c>[2]</c> and image indices <c>[N, 2]</c>; if declared the gradient like x.
-/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x; if declared the next counter <c>[1]</c>, which may take the place of the counter: it is written when
-/// every element has read that.
+/// seed <c>[2]</c> and image indices <c>[N, 2]</c>; if declared the gradient like x; of a sampler with a history what the last evaluations left, <c>[H, N, H, W, C]</c>, the latest first.
+/// Outputs: x_{t−1}, which may take the place of x, and pred_xstart, both like x; of a sampler with a history the next one, which may take its place; if declared the next counter
+/// <c>[1]</c>, which may take the place of the counter: it is written when every element has read that.
 /// </remarks>
 public sealed record SamplerUpdate(
     SamplerKind Sampler,
@@ -240,51 +241,78 @@ public sealed record SamplerUpdate(
     /// <summary>Position of the step counter among the inputs.</summary>
     internal const int StepInput = 3;
 
+    /// <summary>Position of the noise, or of the seed, if there is noise.</summary>
+    internal const int NoiseInput = 4;
+
+    /// <summary>Position of the next history among the outputs, if there is one.</summary>
+    internal const int HistoryOutput = 2;
+
     /// <inheritdoc/>
     public override bool IsExact => true;
 
     /// <inheritdoc/>
     public override IReadOnlyList<int> InPlaceInputs => [0];
 
+    /// <summary>Position of the gradient, if there is one.</summary>
+    internal int GradientInput => NoiseInput + (Noise ? DrawsNoise ? 2 : 1 : 0);
+
+    /// <summary>Position of the history, if there is one.</summary>
+    internal int HistoryInput => GradientInput + (Guided ? 1 : 0);
+
+    /// <summary>How many earlier evaluations are read.</summary>
+    internal int HistoryLength => Sampler.HistoryLength();
+
     /// <inheritdoc/>
-    public override IReadOnlyList<int> InPlaceInputsOf(int output) => output switch
-    {
-        0 => InPlaceInputs,
-        2 => [StepInput],
-        _ => [],
-    };
+    public override IReadOnlyList<int> InPlaceInputsOf(int output) =>
+        output == 0 ? InPlaceInputs
+        : output == HistoryOutput && HistoryLength > 0 ? [HistoryInput]
+        : output >= HistoryOutput ? [StepInput]
+        : [];
 
     /// <inheritdoc/>
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs)
     {
-        int noise = Noise ? DrawsNoise ? 2 : 1 : 0;
         inputs.Expect(Noise || !DrawsNoise, "draws no noise where none is wanted");
-        inputs.ExpectCount(4 + noise + (Guided ? 1 : 0));
+        inputs.ExpectCount(HistoryInput + (HistoryLength > 0 ? 1 : 0));
         Shape x = inputs.ExpectRank(0, "x [N, H, W, C]", 4);
         Shape output = x.With(3, x[3] * Parameterization.OutputsPerChannel);
         inputs.ExpectShape(1, ClassifierFree ? "model output [2N, H, W, K]" : "model output [N, H, W, K]", ClassifierFree ? output.With(0, 2 * x[0]) : output);
         StepInputs.ExpectTable(inputs, 2);
         if (DrawsNoise)
         {
-            StepInputs.ExpectSeed(inputs, 4, x[0]);
+            StepInputs.ExpectSeed(inputs, NoiseInput, x[0]);
         }
         else if (Noise)
         {
-            inputs.ExpectShape(4, "noise", x);
+            inputs.ExpectShape(NoiseInput, "noise", x);
         }
 
         if (Guided)
         {
-            inputs.ExpectShape(4 + noise, "gradient", x);
+            inputs.ExpectShape(GradientInput, "gradient", x);
         }
 
-        return Advances ? [new TensorType(x), new TensorType(x), new TensorType([1], DType.I32)] : [new TensorType(x), new TensorType(x)];
+        List<TensorType> outputs = [new TensorType(x), new TensorType(x)];
+        if (HistoryLength > 0)
+        {
+            Shape history = [HistoryLength, .. x];
+            inputs.ExpectShape(HistoryInput, "history [H, N, H, W, C]", history);
+            outputs.Add(new TensorType(history));
+        }
+
+        if (Advances)
+        {
+            outputs.Add(new TensorType([1], DType.I32));
+        }
+
+        return outputs;
     }
 
     /// <inheritdoc/>
     public override long Flops(Node node)
     {
         ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements * (12L + (Noise ? 2 : 0) + (DrawsNoise ? StepNoise.FlopsPerElement : 0) + (Guided ? 4 : 0) + (ClassifierFree ? 3 : 0));
+        return node.Output.Shape.Elements
+            * (12L + (Noise ? 2 : 0) + (DrawsNoise ? StepNoise.FlopsPerElement : 0) + (Guided ? 4 : 0) + (ClassifierFree ? 3 : 0) + (2 * HistoryLength));
     }
 }

@@ -36,11 +36,11 @@ internal static class StepRules
             op = op with { ClassifierFree = true };
         }
 
-        if (op is { Noise: true, DrawsNoise: false } && graph.OnlyFor(inputs[4], update) is { Op: StepNoise } noise && noise.Inputs[2] == inputs[SamplerUpdate.StepInput])
+        if (op is { Noise: true, DrawsNoise: false } && graph.OnlyFor(inputs[SamplerUpdate.NoiseInput], update) is { Op: StepNoise } noise && noise.Inputs[2] == inputs[SamplerUpdate.StepInput])
         {
             absorbed.Add(noise);
-            inputs[4] = noise.Inputs[0];
-            inputs.Insert(5, noise.Inputs[1]);
+            inputs[SamplerUpdate.NoiseInput] = noise.Inputs[0];
+            inputs.Insert(SamplerUpdate.NoiseInput + 1, noise.Inputs[1]);
             op = op with { DrawsNoise = true };
         }
 

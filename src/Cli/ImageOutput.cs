@@ -1,24 +1,13 @@
 using System.Globalization;
 using Kernels.Imaging;
+using Kernels.Sampling;
 
 namespace Kernels.Cli;
 
-/// <summary>The images of a job.</summary>
-/// <param name="Count">How many will be sampled.</param>
-/// <param name="Height">Height of one.</param>
-/// <param name="Width">Width of one.</param>
-/// <param name="Channels">Channels of one.</param>
-/// <param name="Columns">Images per row of a picture of all; 0 for a square.</param>
-internal readonly record struct SampleFormat(int Count, int Height, int Width, int Channels, int Columns)
-{
-    /// <summary>Bytes of one image.</summary>
-    public int ImageBytes => Height * Width * Channels;
-}
-
-/// <summary>Where finished images go, chosen by the path: <c>.png</c> for one picture of all, <c>.npz</c> as guided-diffusion writes it, else a folder of pictures.</summary>
+/// <summary>Where images go that no request describes, such as those that a command makes of given ones; chosen by the path: <c>.png</c> for one picture of all, <c>.npz</c> as guided-diffusion writes it, else a folder of pictures.</summary>
 /// <param name="path">The path.</param>
 /// <param name="format">The images.</param>
-internal abstract class SampleOutput(string path, SampleFormat format)
+internal abstract class ImageOutput(string path, SampleFormat format)
 {
     private const long MaxGridBytes = 1L << 30;
 
@@ -32,9 +21,9 @@ internal abstract class SampleOutput(string path, SampleFormat format)
     /// <param name="path">The path.</param>
     /// <param name="format">The images.</param>
     /// <exception cref="ConfigurationException">The folder cannot be made, or the format cannot hold the images.</exception>
-    public static SampleOutput Create(string path, SampleFormat format)
+    public static ImageOutput Create(string path, SampleFormat format)
     {
-        SampleOutput output = System.IO.Path.GetExtension(path).ToLowerInvariant() switch
+        ImageOutput output = System.IO.Path.GetExtension(path).ToLowerInvariant() switch
         {
             ".png" => new GridOutput(path, format),
             ".npz" => new NpzOutput(path, format),
@@ -76,7 +65,7 @@ internal abstract class SampleOutput(string path, SampleFormat format)
     /// <summary>Writes what has been taken; nothing if nothing has.</summary>
     public abstract void Finish();
 
-    private sealed class GridOutput(string path, SampleFormat format) : SampleOutput(path, format)
+    private sealed class GridOutput(string path, SampleFormat format) : ImageOutput(path, format)
     {
         private readonly List<byte> _pixels = [];
 
@@ -92,7 +81,7 @@ internal abstract class SampleOutput(string path, SampleFormat format)
         }
     }
 
-    private sealed class FolderOutput(string path, SampleFormat format) : SampleOutput(path, format)
+    private sealed class FolderOutput(string path, SampleFormat format) : ImageOutput(path, format)
     {
         private int _count;
 
@@ -114,7 +103,7 @@ internal abstract class SampleOutput(string path, SampleFormat format)
         }
     }
 
-    private sealed class NpzOutput(string path, SampleFormat format) : SampleOutput(path, format)
+    private sealed class NpzOutput(string path, SampleFormat format) : ImageOutput(path, format)
     {
         private readonly List<ReadOnlyMemory<byte>> _pixels = [];
         private readonly List<long> _labels = [];
