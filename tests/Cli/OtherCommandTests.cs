@@ -78,8 +78,7 @@ public sealed class OtherCommandTests : IDisposable
     {
         PtxEmulator.Cuda.Require();
 
-        // The smallest model there is: 16x16, forward and gradient of a classifier.
-        CliRun run = await CliRun.Of("plan", Path.Combine(Packs, "classifier-attention.safetensors"), "--counters", "--precision", "fp16");
+        CliRun run = await CliRun.Of("plan", Path.Combine(Weights, "shapes32_classifier.safetensors"), "--counters", "--precision", "fp16");
         string[] rows = [.. run.Expect(ExitCode.Done).Output.Split('\n').SkipWhile(line => !line.Contains("counted on PTX emulator", StringComparison.Ordinal)).Select(line => line.Trim())];
         Assert.Contains(rows, row => row.StartsWith("kernel ", StringComparison.Ordinal) && row.Contains("moved / least", StringComparison.Ordinal) && row.Contains("bank conflicts", StringComparison.Ordinal));
         string[] Cells(string name) => Assert.Single(rows, row => row.StartsWith(name + " ", StringComparison.Ordinal)).Split("  ", StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
@@ -96,7 +95,7 @@ public sealed class OtherCommandTests : IDisposable
     public async Task A_library_of_products_needs_a_GPU_and_is_counted_in_the_plan()
     {
         (await CliRun.Of("sample", "--device", "cpu", "--gemm", "cublas")).Expect(ExitCode.Usage);
-        string model = Path.Combine(Packs, "classifier-attention.safetensors");
+        string model = Path.Combine(Weights, "shapes32_classifier.safetensors");
         Assert.DoesNotContain("gemm (cuBLAS)", (await CliRun.Of("plan", model)).Expect(ExitCode.Done).Output, StringComparison.Ordinal);
         Assert.Contains("gemm (cuBLAS)", (await CliRun.Of("plan", model, "--gemm", "cublas")).Expect(ExitCode.Done).Output, StringComparison.Ordinal);
     }
