@@ -105,8 +105,8 @@ public sealed class GuidanceIntervalTests(CpuFixture cpu) : IClassFixture<CpuFix
     [Fact]
     public void Inpainting_changes_kind_as_often_as_it_must()
     {
-        float[] known = new float[192], mask = new float[192];
-        Array.Fill(mask, 1, 0, 96);
+        float[] known = new float[192], mask = new float[64];
+        Array.Fill(mask, 1, 0, 32);
         SampleBatch batch = new() { Count = 1, Labels = [3], Seed = 7, Known = known, Mask = mask };
         InpaintingSchedule schedule = new(JumpLength: 2, Resamples: 2);
         using DiffusionSampler skipping = new(cpu.Backend, s_unet, s_process, s_classifier, s_settings["DDPM, classifier"], inpainting: schedule);
