@@ -70,6 +70,16 @@ public sealed class MeasuringCommandTests : IDisposable
         Assert.All(report.Rows, r => Assert.True(r.Verified!.Passed && r.MedianMs > 0 && r.Part == "op"));
     }
 
+    // The gradient needs the result of the forward direction: with anything else in its place the two devices differ.
+    [Fact]
+    public async Task Gradients_of_attention_are_verified_on_operands_that_belong_together()
+    {
+        Cuda.Require();
+        string[] command = ["bench", "--device", "emulator", "--check", "none", "--model", "shapes32", "--kernels", "AttentionGradient", "--precision", "fp16", "--json", _folder["a.json"]];
+        (await CliRun.Of(command)).Expect(ExitCode.Done);
+        Assert.All(BenchReport.Load(_folder["a.json"]).Rows, r => Assert.True(r.Verified!.Passed && r.Counters!.TensorFlops > 0));
+    }
+
     // The attention pool of the classifier adds a vector of 64 channels to each of 8 x 8 tokens and their mean: one addition per element, and each is read twice and written once.
     [Fact]
     public async Task The_emulators_counters_are_those_of_the_op()

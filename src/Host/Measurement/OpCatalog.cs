@@ -128,6 +128,19 @@ internal sealed class OpWorkload : IDisposable
         Dictionary<Tensor, Tensor> operands = [];
         foreach (Tensor input in node.Inputs.Distinct())
         {
+            // Numbers from nowhere in place of the result and the log-sum-exp of the forward direction would make probabilities of thousands, which no 16 bits hold.
+            if (node.Op is Ops.AttentionGradient gradient && (input == node.Inputs[2] || input == node.Inputs[3]))
+            {
+                if (input == node.Inputs[2])
+                {
+                    Node forward = builder.AddNode("forward", new Ops.Attention(gradient.Heads, gradient.Order), operands[node.Inputs[1]]);
+                    operands.Add(node.Inputs[2], forward.Outputs[0]);
+                    operands.Add(node.Inputs[3], forward.Outputs[1]);
+                }
+
+                continue;
+            }
+
             // A step's table and weights are known by name.
             bool named = input.Kind == TensorKind.Weight || input.Name == "step_table";
             Tensor operand = input.Kind == TensorKind.Weight ? builder.Weight(input.Name, input.Shape) : builder.Input(named ? input.Name : $"x{operands.Count}", input.Shape, input.DType);
