@@ -7,12 +7,13 @@
 //   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
 //   With SKIP also + sum over d of s[n,i,j,d] * v[o,d] + skip_bias[o], the 1x1 convolution of a residual block's skip connection, in the same sum.
 //   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
-//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and from them, by the last
-//   block of an image (last_block.cuh), statistics[n,g] = (mean, 1 / sqrt(variance + EPSILON)) of the GROUPS groups of channels that the next op normalises.
+//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and, if GROUPS is not 0,
+//   from them, by the last block of an image (last_block.cuh), statistics[n,g] = (mean, 1 / sqrt(variance + EPSILON)) of the GROUPS groups of channels that a norm to come wants.
+//   Where that norm reads y beside another tensor of OTHER channels, written before, its partials, of OTHER_TILES tiles of OTHER_ROWS pixels, are taken in as well.
 //
 // Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
 //   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
-//   partials [N,TILES,O] and statistics [N,GROUPS] float2, tickets [N]. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
 //   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
 // Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y). This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
@@ -70,6 +71,9 @@
 #ifndef RESAMPLE
 #define RESAMPLE 0
 #endif
+#ifndef SCALE_Y // y is multiplied by it
+#define SCALE_Y 1.0f
+#endif
 #ifndef D1
 #define D1 0
 #endif
@@ -80,8 +84,14 @@
 #define STATISTICS 0
 #endif
 #ifndef GROUPS
-#define GROUPS 1
+#define GROUPS 0
 #define EPSILON 0.0f
+#endif
+#ifndef OTHER
+#define OTHER 0
+#define OTHER_TILES 0
+#define OTHER_ROWS 1
+#define OTHER_FIRST 0
 #endif
 #ifndef TENSOR_CORES
 #define TENSOR_CORES 0
@@ -181,7 +191,7 @@ extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1
 
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials,
-                float2* statistics, unsigned* tickets, int images)
+                const float2* other, float2* statistics, unsigned* tickets, int images)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const Class part(blockIdx.z);
@@ -245,6 +255,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
             for (int v = 0; v < V; v++)
                 value[v] = silu(value[v]);
         }
+        if (SCALE_Y != 1.0f)
+        {
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                value[v] *= SCALE_Y;
+        }
         store(y + at, value);
         if (STATISTICS)
         {
@@ -256,9 +272,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     }
 #if STATISTICS
     write_statistics(sC, first_o, partials);
+#if GROUPS
     const int image = blockIdx.x / TILES;
     if (is_last_block(tickets + image, TILES * gridDim.y))
-        group_statistics<THREADS / 32, TILES, BM, PIXELS, O, GROUPS>(partials + image * (TILES * O), EPSILON, statistics + image * GROUPS);
+    {
+        using Own = Tiles<TILES, BM, O>;
+        using Other = Tiles<OTHER_TILES, OTHER_ROWS, OTHER>;
+        const float2 *own = partials + image * (TILES * O), *its = other + image * (OTHER_TILES * OTHER);
+        if constexpr (OTHER_FIRST)
+            group_statistics<THREADS / 32, PIXELS, GROUPS, Other, Own>(its, own, EPSILON, statistics + image * GROUPS);
+        else
+            group_statistics<THREADS / 32, PIXELS, GROUPS, Own, Other>(own, its, EPSILON, statistics + image * GROUPS);
+    }
+#endif
 #endif
 }
 #endif

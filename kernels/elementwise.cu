@@ -5,9 +5,10 @@
 //   add_row           y[r,c] = a[r,c] + b[r / ROWS_PER_B, c]                            bias (one row b), embedding (one row per image)
 //   scale_shift       y[r,c] = a[r,c] * (1 + b[n,c]) + b[n,C+c], n = r / ROWS_PER_B; with GRADIENT y = a * (1 + b[n,c])
 //   add_positional    y[n,t,c] = a[n,t,c] + b[c,t]
+//   epilogue          y[r,c] = a[r,c] + b[c] + r[r,c], bias b and residual r where BIAS and RESIDUAL say so: behind a matrix product that a library has left in binary32
 //
 // Inputs and outputs: a, b, y of A, B and Y, n elements in rows of C; b may be smaller.
-// Threads: one per V consecutive elements of a row, V dividing C, so that loads and stores are 8 or 16 bytes wide.
+// Threads: one per V consecutive elements of a row, V dividing C, so that loads and stores of the widest type are 16 bytes wide.
 // Least bytes: n * (sizeof(A) + sizeof(Y)) + |b| * sizeof(B). Operations: n. Memory-bound by two orders of magnitude: wide loads and one pass are all there is to win.
 // y may lie over a or b: an element is read before it is written, by the same thread.
 // Source: the corresponding functions of torch; GroupNorm's modulation and the positional embedding are guided-diffusion's.
@@ -33,6 +34,13 @@
 #endif
 #ifndef GRADIENT
 #define GRADIENT 0
+#endif
+#ifndef R
+#define R Y
+#endif
+#ifndef BIAS
+#define BIAS 0
+#define RESIDUAL 0
 #endif
 
 #define FIRST_ELEMENT (((long long)blockIdx.x * blockDim.x + threadIdx.x) * V)
@@ -92,6 +100,28 @@ extern "C" __global__ void add_row(const A* a, const B* b, Y* y, int n)
 #pragma unroll
     for (int k = 0; k < V; k++)
         u[k] += v[k];
+    store(y + i, u);
+}
+
+extern "C" __global__ void epilogue(const A* a, const B* bias, const R* residual, Y* y, int n)
+{
+    const long long i = FIRST_ELEMENT;
+    if (i >= n)
+        return;
+    float u[V], v[V];
+    load(a + i, u);
+    if (BIAS) {
+        load(bias + i % C, v);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            u[k] += v[k];
+    }
+    if (RESIDUAL) {
+        load(residual + i, v);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            u[k] += v[k];
+    }
     store(y + i, u);
 }
 

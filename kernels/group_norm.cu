@@ -7,12 +7,12 @@
 // y [N][PIXELS / QUAD][CHANNELS] of Y; statistics [N][GROUPS][2], mean and rstd, of STATISTICS.
 // Threads: group_norm.cuh. Where the groups that make up whole sectors fit into a block's registers:
 //   group_norm_fused        block (x, 0, n) has COLUMNS channels, whole groups of them, of all pixels; mean, then squares about it, then y: x is read once, y written once
-// elsewhere two launches, of which the first falls away where a convolution has left the statistics:
+// elsewhere two launches, of which the first falls away where the convolutions that wrote x have left the statistics, and the second is all there is:
 //   group_norm_partials     block (x, t, n): of tile t, TILE_ROWS pixels, each channel's mean and sum of squares about it, partials [N][TILES][CHANNELS] float2; the last block of an
 //                           image (last_block.cuh) makes mean and rstd of its groups of them, given [N][GROUPS] float2
 //   group_norm_apply        block (x, t, n): y
 // Which of the two depends on one image's shape only, so that its bits do not depend on the batch.
-// Least bytes: N * PIXELS * CHANNELS * (sizeof(X) + sizeof(Y) / QUAD); two launches read x twice. Operations: 12 per element and an exponential: memory-bound.
+// Least bytes: N * PIXELS * CHANNELS * (sizeof(X) + sizeof(Y) / QUAD); two launches read x twice, one behind convolutions once. Operations: 12 per element and an exponential: memory-bound.
 // y may lie over x: a block reads all its elements before it writes the first, or a thread each element before it writes it. No __restrict__ on either.
 // Source: Wu and He 2018; GroupNorm32 and use_scale_shift_norm of guided-diffusion. Two passes over registers cost nothing beside memory and lose no digits.
 #include "group_norm.cuh"
@@ -244,7 +244,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_partials(
     for (int c = threadIdx.x; c < COLUMNS; c += THREADS)
         partials[((long long)p.n * TILES + tile) * CHANNELS + blockIdx.x * COLUMNS + c] = make_float2(sMean[c], s.total[c]);
     if (is_last_block(tickets + p.n, gridDim.x * gridDim.y))
-        group_statistics<THREADS / 32, TILES, TILE_ROWS, PIXELS, CHANNELS, GROUPS>(partials + (long long)p.n * TILES * CHANNELS, EPSILON, given + p.n * GROUPS);
+        group_statistics<THREADS / 32, PIXELS, GROUPS, Tiles<TILES, TILE_ROWS, CHANNELS>>(
+            partials + (long long)p.n * TILES * CHANNELS, nullptr, EPSILON, given + p.n * GROUPS);
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_apply(

@@ -40,6 +40,12 @@ internal sealed class DeviceOptions
 
     private readonly Option<bool?> _deterministic = Options.Flag("--deterministic", "Always true: the same seed gives the same bits, whatever the batch.");
 
+    private readonly Option<string> _gemm = new("--gemm")
+    {
+        Description = "Who multiplies the matrices of linear layers on a GPU: own (the default), or cublas, which the machine must have, and with which an image's bits may depend on the batch.",
+        DefaultValueFactory = _ => "own",
+    };
+
     private readonly Option<string> _check = new("--check")
     {
         Description = "What the emulator looks for: all (the default) or none, which is several times faster.",
@@ -68,6 +74,7 @@ internal sealed class DeviceOptions
     {
         _driver.AcceptOnlyFromAmong("cuda", "managedcuda");
         _check.AcceptOnlyFromAmong("all", "none");
+        _gemm.AcceptOnlyFromAmong("own", "cublas");
     }
 
     /// <summary>Adds the options to a command.</summary>
@@ -83,7 +90,7 @@ internal sealed class DeviceOptions
     /// <summary>Adds the options to a command that measures: it says itself at which precisions.</summary>
     public void AddMeasuredTo(Command command)
     {
-        foreach (Option option in new Option[] { _device, _threads, _driver, _check, KernelsDir, KernelCache, _disableFusion })
+        foreach (Option option in new Option[] { _device, _threads, _driver, _gemm, _check, KernelsDir, KernelCache, _disableFusion })
         {
             command.Add(option);
         }
@@ -128,6 +135,11 @@ internal sealed class DeviceOptions
             return new GpuBackend(driver, GpuOptions(parsed, precisions));
         }
 
+        if (parsed.GetValue(_gemm) == "cublas")
+        {
+            throw new ConfigurationException("--gemm cublas needs a GPU or the emulator");
+        }
+
         foreach (Option<string?> option in new[] { _precision, _classifierPrecision })
         {
             if (parsed.GetValue(option) is string precision and not "fp32")
@@ -155,7 +167,16 @@ internal sealed class DeviceOptions
         }
 
         GpuBackend backend = new(driver, GpuOptions(parsed, (precision, precision)));
-        return driver is EmulatorDriver emulator ? new MeasuredDevice(backend, "emulator", () => Counters(emulator.LastCounters!)) : new MeasuredDevice(backend, "cuda");
+        return driver is EmulatorDriver emulator ? new MeasuredDevice(backend, "emulator", () => Counters(emulator.LastCounters)) : new MeasuredDevice(backend, "cuda");
+    }
+
+    /// <summary>Opens the emulator to count what kernels do, and to look for nothing.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="precisions">The precisions asked for by other options.</param>
+    public MeasuredDevice OpenCounting(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions)
+    {
+        EmulatorDriver emulator = new(new EmulatorOptions { Checks = Checks.None, Counters = true, Workers = Threads(parsed) ?? Environment.ProcessorCount });
+        return new MeasuredDevice(new GpuBackend(emulator, GpuOptions(parsed, precisions)), "emulator", () => Counters(emulator.LastCounters));
     }
 
     /// <summary>Names of rewrites to leave out; those of a GPU's kernels are no rewrites and are in <see cref="GpuOptions"/>.</summary>
@@ -195,6 +216,7 @@ internal sealed class DeviceOptions
             Overrides = classifier == diffusion ? [] : [(GuidedStep.ClassifierPrefix, classifier)],
             KernelsDirectory = parsed.GetValue(KernelsDir),
             CacheDirectory = parsed.GetValue(KernelCache),
+            Gemm = parsed.GetValue(_gemm) == "cublas" ? GemmKind.Cublas : GemmKind.Own,
             DisabledFusions = (parsed.GetValue(_disableFusion) ?? []).Any(name => name is GroupNormStatistics or "all") ? [GroupNormStatistics] : [],
         };
 
@@ -214,10 +236,10 @@ internal sealed class DeviceOptions
         }
     }
 
-    // A launcher that shows every process a GPU of its own has chosen already.
-    private static int LocalOrdinal(int? localRank) => localRank is int rank && CudaDriver.DeviceCount() > 1 ? rank : 0;
+    private static int LocalOrdinal(int? localRank) => localRank is null ? 0 : Rank.GpuOf(localRank, CudaDriver.DeviceCount());
 
-    private static KernelCounters Counters(LaunchCounters launch) => new()
+    // A library's product is not counted: what it does on a device is not known.
+    private static KernelCounters Counters(LaunchCounters? launch) => launch is null ? new KernelCounters() : new()
     {
         Instructions = launch.ThreadInstructions,
         Flops = launch.Flops,

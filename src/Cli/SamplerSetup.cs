@@ -15,9 +15,11 @@ internal sealed record SamplerSetup(SamplerOptions Options, bool IsDemo)
     /// <param name="options">The options of sampling.</param>
     /// <param name="models">The options of models.</param>
     /// <param name="device">The options of devices.</param>
+    /// <param name="compared">The sampler, where several are compared; η is DDIM's then.</param>
     /// <exception cref="ConfigurationException">The options contradict each other.</exception>
-    public static SamplerSetup Parse(ParseResult parsed, SampleOptions options, ModelOptions models, DeviceOptions device)
+    public static SamplerSetup Parse(ParseResult parsed, SampleOptions options, ModelOptions models, DeviceOptions device, SamplerKind? compared = null)
     {
+        SamplerKind kind = compared ?? options.SamplerOf(parsed);
         string? diffusion = parsed.GetValue(options.Diffusion);
         string? classifier = parsed.GetValue(options.Classifier);
         bool demo = diffusion is null;
@@ -26,7 +28,7 @@ internal sealed record SamplerSetup(SamplerOptions Options, bool IsDemo)
             throw new ConfigurationException("--classifier needs --diffusion: a classifier steers a diffusion model of its own image size");
         }
 
-        string? respacing = options.RespacingOf(parsed, parsed.GetValue(models.TimestepRespacing)) ?? (demo ? DemoPair.Settings.TimestepRespacing : null);
+        string? respacing = options.RespacingOf(parsed, kind, parsed.GetValue(models.TimestepRespacing)) ?? (demo ? DemoPair.Settings.TimestepRespacing : null);
         classifier ??= demo ? DemoPair.Classifier : null;
         SamplerOptions sampler = new()
         {
@@ -38,11 +40,14 @@ internal sealed record SamplerSetup(SamplerOptions Options, bool IsDemo)
             Classifier = classifier is null ? null : new ModelSource(classifier) { Overrides = models.ClassifierOverrides(parsed) },
             Settings = new SamplerSettings
             {
-                Sampler = options.SamplerOf(parsed),
-                Eta = parsed.GetValue(options.Eta),
+                Sampler = kind,
+                Eta = compared is null || kind == SamplerKind.Ddim ? parsed.GetValue(options.Eta) : 0,
+                Spacing = options.SpacingOf(parsed),
                 ClipDenoised = parsed.GetValue(options.ClipDenoised) ?? true,
                 ClassifierScale = parsed.GetValue(options.ClassifierScale) ?? (demo ? DemoPair.Settings.ClassifierScale!.Value : classifier is null ? 0 : 1),
                 CfgScale = parsed.GetValue(options.CfgScale),
+                GuidanceStart = parsed.GetValue(options.GuidanceStart),
+                GuidanceStop = parsed.GetValue(options.GuidanceStop),
                 NullLabel = parsed.GetValue(options.NullLabel),
                 Unconditional = parsed.GetValue(options.Unconditional) ?? false,
             },

@@ -74,6 +74,33 @@ public sealed class OtherCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Plan_counts_on_the_emulator_what_the_kernels_of_a_step_do()
+    {
+        PtxEmulator.Cuda.Require();
+
+        CliRun run = await CliRun.Of("plan", Path.Combine(Weights, "shapes32_classifier.safetensors"), "--counters", "--precision", "fp16");
+        string[] rows = [.. run.Expect(ExitCode.Done).Output.Split('\n').SkipWhile(line => !line.Contains("counted on PTX emulator", StringComparison.Ordinal)).Select(line => line.Trim())];
+        Assert.Contains(rows, row => row.StartsWith("kernel ", StringComparison.Ordinal) && row.Contains("moved / least", StringComparison.Ordinal) && row.Contains("bank conflicts", StringComparison.Ordinal));
+        string[] Cells(string name) => Assert.Single(rows, row => row.StartsWith(name + " ", StringComparison.Ordinal)).Split("  ", StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        string[] all = Cells("all"), convolution = Cells("convolution (convolution.cu)");
+        Assert.Equal(9, all.Length);
+        long Number(string cell) => long.Parse(cell, System.Globalization.NumberStyles.AllowThousands, System.Globalization.CultureInfo.InvariantCulture);
+        Assert.True(Number(convolution[1]) > 10);
+        Assert.True(Number(convolution[2]) >= Number(convolution[3]) && Number(convolution[3]) > 0);
+        Assert.InRange(double.Parse(all[5], System.Globalization.CultureInfo.InvariantCulture), 50, 100);
+        Assert.True(Number(all[8]) > Number(convolution[8]) && Number(convolution[8]) > 0);
+    }
+
+    [Fact]
+    public async Task A_library_of_products_needs_a_GPU_and_is_counted_in_the_plan()
+    {
+        (await CliRun.Of("sample", "--device", "cpu", "--gemm", "cublas")).Expect(ExitCode.Usage);
+        string model = Path.Combine(Weights, "shapes32_classifier.safetensors");
+        Assert.DoesNotContain("gemm (cuBLAS)", (await CliRun.Of("plan", model)).Expect(ExitCode.Done).Output, StringComparison.Ordinal);
+        Assert.Contains("gemm (cuBLAS)", (await CliRun.Of("plan", model, "--gemm", "cublas")).Expect(ExitCode.Done).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Convert_keeps_the_weights_and_writes_the_configuration()
     {
         string source = Path.Combine(Packs, "checkpoint-legacy.pt");

@@ -84,6 +84,10 @@ public sealed class ReproduceCommandTests : IDisposable
 
     [Theory]
     [InlineData("--sampler", "ddim", "--eta", "0.5")]
+    [InlineData("--sampler", "dpm++2m", "--guidance-start", "20", "--guidance-stop", "0.5")]
+    [InlineData("--sampler", "euler-a", "--spacing", "karras")]
+    [InlineData("--sampler", "plms")]
+    [InlineData("--rng", "torch-cpu", "--batch-size", "2")]
     [InlineData("--interpolate", "9")]
     [InlineData("--init", "IMAGE", "--strength", "0.5")]
     [InlineData("--inpaint", "IMAGE", "--mask", "MASK")]

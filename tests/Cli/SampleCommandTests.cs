@@ -102,6 +102,14 @@ public sealed class SampleCommandTests : IDisposable
     [InlineData("one of them", "--steps", "5", "--timestep-respacing", "5")]
     [InlineData("contradict", "--sampler", "ddpm", "--use-ddim")]
     [InlineData("eta", "--eta", "0.5")]
+    [InlineData("there is no sampler 'lms'; there are ddpm, ddim,", "--sampler", "lms")]
+    [InlineData("side by side with --compare", "--sampler", "ddim,heun")]
+    [InlineData("names one twice", "--sampler", "ddim,heun,ddim", "--compare")]
+    [InlineData("a comparison is one picture", "--compare", "--output", "all.npz")]
+    [InlineData("--intermediates goes with one sampler", "--compare", "--intermediates", "steps")]
+    [InlineData("the start is above the stop", "--guidance-start", "1", "--guidance-stop", "2")]
+    [InlineData("the start is above the stop", "--guidance-stop", "-1")]
+    [InlineData("'exponential' not recognized", "--spacing", "exponential")]
     [InlineData("respacing", "--timestep-respacing", "ddim999")]
     [InlineData("respacing", "--timestep-respacing", "many")]
     [InlineData("null label", "--cfg-scale", "1", "--null-label", "99")]
@@ -114,6 +122,41 @@ public sealed class SampleCommandTests : IDisposable
         CliRun run = (await Sample(args)).Expect(ExitCode.Usage);
         Assert.Contains(reason, run.Error, StringComparison.Ordinal);
         Assert.Empty(_folder.Files);
+    }
+
+    [Fact]
+    public async Task Samplers_are_compared_in_rows_of_one_picture()
+    {
+        string[] job = ["--class", "1,4,6", "--steps", "3", "--seed", "5"];
+        CliRun run = (await Sample([.. job, "--compare", "--sampler", "ddim,heun,dpm++2m-sde"])).Expect(ExitCode.Done);
+        Assert.EndsWith(_folder["out.png"], run.Output.Trim(), StringComparison.Ordinal);
+        string[][] rows = [.. run.Output.Split('\n').Select(l => l.Split(' ', StringSplitOptions.RemoveEmptyEntries)).Where(w => w.Length == 6 && w[0] != "sampler")];
+        Assert.Equal(["ddim linear 3 3", "heun karras 3 5", "dpm++2m-sde karras 3 3"], rows.Select(w => string.Join(' ', w[..4])));
+        Assert.All(rows, w => Assert.True(double.Parse(w[4], System.Globalization.CultureInfo.InvariantCulture) > 0));
+
+        // A row is what the sampler makes by itself.
+        Image all = Png.Load(_folder["out.png"]);
+        Assert.Equal((2 + (3 * 34), 2 + (3 * 34)), (all.Width, all.Height));
+        (await Sample([.. job, "--sampler", "heun", "--output", _folder["heun.png"]])).Expect(ExitCode.Done);
+        Image heun = Png.Load(_folder["heun.png"]);
+        int row = heun.Width * heun.Channels;
+        Assert.Equal(heun.Pixels.AsSpan(2 * row, 32 * row).ToArray(), all.Pixels.AsSpan((2 + 34) * row, 32 * row).ToArray());
+    }
+
+    [Fact]
+    public async Task Spacing_and_guidance_interval_reach_the_sampler()
+    {
+        string[] job = ["--class", "1", "--steps", "4", "--sampler", "dpm++2m"];
+        string[][] variants = [[], ["--spacing", "cosine"], ["--guidance-start", "5"], ["--guidance-stop", "0.5"], ["--classifier-scale", "0"]];
+        List<string> seen = [];
+        foreach ((int i, string[] variant) in variants.Index())
+        {
+            (await Sample([.. job, .. variant, "--output", _folder[$"{i}.npz"]])).Expect(ExitCode.Done);
+            using Npz npz = Npz.Open(_folder[$"{i}.npz"]);
+            seen.Add(Convert.ToHexString(npz.Read("arr_0").ToBytes()));
+        }
+
+        Assert.Equal(variants.Length, seen.Distinct().Count());
     }
 
     [Fact]

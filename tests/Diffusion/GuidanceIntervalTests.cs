@@ -94,9 +94,24 @@ public sealed class GuidanceIntervalTests(CpuFixture cpu) : IClassFixture<CpuFix
     public void So_they_have_on_the_emulator()
     {
         Cuda.Require();
-        SampleBatch batch = new() { Count = 2, Labels = [3, 8], Seed = 7 };
+        SampleBatch batch = new() { Count = 1, Labels = [3], Seed = 7 };
         using GpuBackend gpu = new(new EmulatorDriver(new EmulatorOptions { Checks = Checks.None }), new GpuOptions { Precision = Precision.Fp16 });
-        using DiffusionSampler skipping = Sampler(gpu, s_settings["2M SDE, both"]), masking = Sampler(gpu, s_settings["2M SDE, both"], masks: true);
+        using DiffusionSampler skipping = Sampler(gpu, s_settings["2M SDE, both"], steps: 3), masking = Sampler(gpu, s_settings["2M SDE, both"], masks: true, steps: 3);
+        Assert.Equal([false, true, false], Enumerable.Range(0, 3).Select(skipping.Table.IsGuided));
+        Assert.Equal(masking.Sample(batch), skipping.Sample(batch));
+    }
+
+    // Jumps back up cross the interval's ends again and again.
+    [Fact]
+    public void Inpainting_changes_kind_as_often_as_it_must()
+    {
+        float[] known = new float[192], mask = new float[64];
+        Array.Fill(mask, 1, 0, 32);
+        SampleBatch batch = new() { Count = 1, Labels = [3], Seed = 7, Known = known, Mask = mask };
+        InpaintingSchedule schedule = new(JumpLength: 2, Resamples: 2);
+        using DiffusionSampler skipping = new(cpu.Backend, s_unet, s_process, s_classifier, s_settings["DDPM, classifier"], inpainting: schedule);
+        using DiffusionSampler masking = new(cpu.Backend, s_unet, s_process, s_classifier, s_settings["DDPM, classifier"], inpainting: schedule) { MasksGuidance = true };
+        Assert.True(Enumerable.Range(1, skipping.Table.Count - 1).Count(row => skipping.Table.IsGuided(row) != skipping.Table.IsGuided(row - 1)) > 2);
         Assert.Equal(masking.Sample(batch), skipping.Sample(batch));
     }
 
@@ -137,6 +152,6 @@ public sealed class GuidanceIntervalTests(CpuFixture cpu) : IClassFixture<CpuFix
         Assert.Contains(sampler.PlanStep(1).Graph.Weights, w => w.Name.StartsWith(GuidedStep.ClassifierPrefix, StringComparison.Ordinal));
     }
 
-    private static DiffusionSampler Sampler(Backend backend, SamplerSettings settings, bool masks = false) =>
-        new(backend, s_unet, s_process, s_classifier, settings) { MasksGuidance = masks };
+    private static DiffusionSampler Sampler(Backend backend, SamplerSettings settings, bool masks = false, int steps = 6) =>
+        new(backend, s_unet, s_process with { TimestepRespacing = $"{steps}" }, s_classifier, settings) { MasksGuidance = masks };
 }

@@ -64,7 +64,7 @@ public sealed class NoiseLevelTests
 
     [Theory]
     [InlineData(SamplerKind.Ddim, null, StepSpacing.Linear)]
-    [InlineData(SamplerKind.Plms, null, StepSpacing.Linear)]
+    [InlineData(SamplerKind.Plms, null, StepSpacing.Karras)]
     [InlineData(SamplerKind.Ddim, StepSpacing.Cosine, StepSpacing.Cosine)]
     [InlineData(SamplerKind.DpmSolverPlusPlus2M, StepSpacing.Linear, StepSpacing.Linear)]
     [InlineData(SamplerKind.DpmSolverPlusPlus2M, null, StepSpacing.Karras)]
@@ -116,7 +116,7 @@ public sealed class NoiseLevelTests
     [InlineData("karras", StepSpacing.Karras)]
     public void Spacings_have_names(string name, StepSpacing spacing)
     {
-        Assert.Equal(spacing, NoiseLevels.ParseSpacing(name));
+        Assert.Equal((spacing, name), (NoiseLevels.ParseSpacing(name), NoiseLevels.NameOf(spacing)));
         Assert.Contains("'exponential'; there are linear, cosine and karras", Assert.Throws<ConfigurationException>(() => NoiseLevels.ParseSpacing("exponential")).Message, StringComparison.Ordinal);
     }
 

@@ -5,6 +5,7 @@ using Xunit;
 namespace Kernels.Tests.PtxEmulator;
 
 /// <summary>The driver of a real device, against a stand-in for libcuda: what is passed on, what is said of errors, and that every handle is given back.</summary>
+[Collection(nameof(FakeCuda))]
 public sealed class CudaDriverTests
 {
     private const string Ptx = ".version 8.4\n.target sm_90\n.visible .entry k(.param .f32 a, .param .u64 b, .param .u16 c) { ret; }";

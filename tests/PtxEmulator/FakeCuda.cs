@@ -5,7 +5,7 @@ namespace Kernels.Tests.PtxEmulator;
 
 /// <summary>
 /// Stands in for libcuda: native functions of the same signatures, written from the driver API's documentation, that note what they are given and give back what a test asks for.
-/// Device memory is host memory. Used by one test class, whose tests run one after the other.
+/// Device memory is host memory. Its state is the process's: who uses it is in its collection or runs alone.
 /// </summary>
 internal static unsafe class FakeCuda
 {

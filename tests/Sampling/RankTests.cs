@@ -84,6 +84,16 @@ public sealed class RankTests
         Assert.Throws<ConfigurationException>(() => RankDetection.Detect(Variables(""), 2, 2));
     }
 
+    [Theory]
+    [InlineData(null, 4, 0)]
+    [InlineData(3, 4, 3)]
+    [InlineData(3, 1, 0)]
+    [InlineData(3, 0, 0)]
+
+    // The driver says that there is no such device.
+    [InlineData(3, 2, 3)]
+    public void A_process_takes_the_gpu_of_its_number(int? local, int devices, int gpu) => Assert.Equal(gpu, Rank.GpuOf(local, devices));
+
     [Fact]
     public void A_batch_script_without_srun_is_told_so()
     {

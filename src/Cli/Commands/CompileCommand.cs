@@ -107,7 +107,7 @@ internal static class CompileCommand
         using DryRunBackend backend = new(device.GpuOptions(parsed, models.Precisions(parsed)));
         using Sampler sampler = Sampler.Load(SamplerSetup.Parse(parsed, sampling, models, device).Options, backend);
         sampler.Prepare(parsed.GetValue(sampling.BatchSize));
-        return [.. backend.Calls.Select(c => c.Kernel).DistinctBy(k => (k.File, k.Options))];
+        return [.. backend.Calls.Where(c => c.Gemm is null).Select(c => c.Kernel).DistinctBy(k => (k.File, k.Options))];
     }
 
     private static void CompileJob(

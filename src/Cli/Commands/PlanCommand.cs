@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Kernels.Backends.Gpu;
 using Kernels.Diffusion;
+using Kernels.Measurement;
 using Kernels.Models;
 using Kernels.Passes;
 using Kernels.Runtime;
@@ -22,12 +23,13 @@ internal static class PlanCommand
         Option<bool> dot = new("--dot") { Description = "Write the fused graph in Graphviz's language instead." };
         Option<bool> mermaid = new("--mermaid") { Description = "Write the fused graph as a Mermaid flowchart instead." };
         Option<bool> text = new("--text") { Description = "Write the fused graph as text instead, one node per line." };
+        Option<bool> counters = new("--counters") { Description = "Run the step once on the PTX emulator and count what each kernel does: bytes moved and least bytes, coalescing, bank conflicts." };
         ModelOptions models = new();
         DeviceOptions device = new();
-        Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text };
+        Command command = new("plan", "Show the launches of one step before and after fusion, with shapes, bytes and FLOPs, and the size of the arena.") { file, classifier, key, batch, dot, mermaid, text, counters };
         models.AddTo(command);
         device.AddTo(command);
-        command.SetAction(parsed =>
+        command.SetAction((parsed, cancellationToken) => Task.Run(() =>
         {
             int images = parsed.GetValue(batch);
             if (images < 1)
@@ -57,8 +59,18 @@ internal static class PlanCommand
             Show(console.Tables, "After fusion", after);
             Compare(console.Tables, before, after, fused.Applied);
             CountKernels(console.Tables, fused.Step, before.Launches.Count, device.GpuOptions(parsed, models.Precisions(parsed)));
+            if (parsed.GetValue(counters))
+            {
+                using MeasuredDevice emulator = device.OpenCounting(parsed, models.Precisions(parsed));
+                Weights weights = model.Model.Config.Kind == ModelKind.Encoder
+                    ? model.Model.Weights
+                    : Weights.Combine(
+                        [(GuidedStep.DiffusionPrefix, model.Model.Weights), .. guide is null ? Array.Empty<(string, Weights)>() : [(GuidedStep.ClassifierPrefix, guide.Model.Weights)]]);
+                ShowCounters(console.Tables, KernelTraffic.Count(emulator, fused.Step, weights, cancellationToken), emulator.Backend.Name);
+            }
+
             return ExitCode.Done;
-        });
+        }));
         return command;
     }
 
@@ -140,6 +152,30 @@ internal static class PlanCommand
 
         console.Write(table);
         console.MarkupLineInterpolated($"{backend.Calls.Count} launches where the unfused graph has {ops} ops: {(double)ops / backend.Calls.Count:0.00} times fewer");
+    }
+
+    private static void ShowCounters(IAnsiConsole console, IReadOnlyList<KernelTraffic> kernels, string device)
+    {
+        Table table = new() { Border = TableBorder.Simple, Title = new TableTitle($"What they do, counted on {device}") };
+        table.AddColumn("kernel");
+        foreach (string column in new[] { "launches", "bytes moved", "least bytes", "moved / least", "coalescing, %", "bank conflicts", "instructions", "FLOP" })
+        {
+            table.AddColumn(new TableColumn(column).RightAligned());
+        }
+
+        foreach (KernelTraffic kernel in kernels)
+        {
+            Row($"{kernel.Kernel.Entry} ({kernel.Kernel.File})", kernel.Launches, kernel.Counters);
+        }
+
+        Row("all", kernels.Sum(k => k.Launches), KernelCounters.Sum(kernels.Select(k => k.Counters)));
+        console.Write(table);
+
+        void Row(string name, int launches, KernelCounters c) => table.AddRow(
+            name, Number(launches), Number(c.BytesMoved), Number(c.LeastBytes), Ratio(c.BytesMoved, c.LeastBytes, "0.00"), Ratio(100 * c.BytesAsked, c.BytesMoved, "0.0"),
+            Number(c.BankConflicts), Number(c.Instructions), Number(c.Flops + c.TensorFlops));
+
+        static string Ratio(long part, long whole, string format) => whole == 0 ? "" : ((double)part / whole).ToString(format, CultureInfo.InvariantCulture);
     }
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);

@@ -45,6 +45,11 @@ internal static class SampleCommand
         CancellationToken cancellationToken)
     {
         SampleTask task = tasks.Read(parsed);
+        if (parsed.GetValue(options.Compare) == true)
+        {
+            return Compare(console, parsed, options, task, models, device, cancellationToken);
+        }
+
         SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device);
         Rank rank = jobs.RankOf(parsed, Tell);
         using Backend backend = device.Open(parsed, models.Precisions(parsed), rank.Local);
@@ -70,7 +75,7 @@ internal static class SampleCommand
         }
 
         console.Tell(
-            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.StepsOf(request)} {SamplerKinds.NameOf(sampler.Table.Sampler)} steps, seed {request.Seed}, on {sampler.Backend.Name}");
+            $"{request.Count} images of {sampler.Height}x{sampler.Width}, {sampler.StepsOf(request)} {(sampler.Table.Sampler == SamplerKind.Heun ? "evaluations" : "steps")} of {SamplerKinds.NameOf(sampler.Table.Sampler)}, seed {request.Seed}, on {sampler.Backend.Name}");
         long start = Stopwatch.GetTimestamp();
         JobResult? result = null;
         SampleProgress.Run(console.Progress, job.Remaining, sampler.StepsOf(request), progress => result = job.Run(
@@ -96,6 +101,36 @@ internal static class SampleCommand
             console.Output.WriteLine(result.Path);
         }
 
+        return ExitCode.Done;
+    }
+
+    private static int Compare(
+        CliConsole console, ParseResult parsed, SampleOptions options, SampleTask task, ModelOptions models, DeviceOptions device, CancellationToken cancellationToken)
+    {
+        if (parsed.GetValue(options.Intermediates) is not null)
+        {
+            throw new ConfigurationException("--compare shows finished images; --intermediates goes with one sampler");
+        }
+
+        IReadOnlyList<SamplerKind> kinds = options.ComparedOf(parsed);
+        SamplerComparison comparison = new(parsed.GetValue(options.Output) ?? Path.Combine("samples", "compare.png"));
+        using Backend backend = device.Open(parsed, models.Precisions(parsed));
+        try
+        {
+            foreach (SamplerKind kind in kinds)
+            {
+                SamplerSetup setup = SamplerSetup.Parse(parsed, options, models, device, kind);
+                using Sampler sampler = Sampler.Load(task.Apply(setup.Options), backend);
+                comparison.Add(sampler, task.Apply(sampler, Request(parsed, options, task, sampler, setup.IsDemo)), console, cancellationToken);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            console.Error.WriteLine("kernels: interrupted before all samplers were finished; there is no picture");
+            return ExitCode.Interrupted;
+        }
+
+        comparison.Save(console);
         return ExitCode.Done;
     }
 

@@ -94,6 +94,15 @@ public sealed class NoiseLevels
         _ => throw new ConfigurationException($"there is no spacing '{name}'; there are linear, cosine and karras"),
     };
 
+    /// <summary>The name of a spacing.</summary>
+    /// <param name="spacing">The spacing.</param>
+    public static string NameOf(StepSpacing spacing) => spacing switch
+    {
+        StepSpacing.Cosine => "cosine",
+        StepSpacing.Karras => "karras",
+        _ => "linear",
+    };
+
     private double ToScale(StepSpacing spacing, double timestep) => spacing switch
     {
         StepSpacing.Linear => timestep,

@@ -85,12 +85,12 @@ public static class SamplerKinds
     public static string NameOf(SamplerKind kind) => Array.Find(s_names, s => s.Kind == kind).Name ?? "ddim-reverse";
 
     /// <summary>
-    /// The spacing that a sampler is known with: even timesteps for those of guided-diffusion and for PLMS, <see cref="StepSpacing.Karras"/> for those of k-diffusion and for DPM-Solver++.
-    /// Heun's trapezoid over σ needs it: where levels fall a thousandfold in one step, as at the beginning of an evenly spaced cosine schedule, it does not converge.
+    /// The spacing where none is asked for: even timesteps for the samplers of guided-diffusion, <see cref="StepSpacing.Karras"/> for the others. Heun's trapezoid over σ needs it: where levels fall a
+    /// thousandfold in one step, as at the beginning of an evenly spaced cosine schedule, it is far from any solution.
     /// </summary>
     /// <param name="kind">The sampler.</param>
     public static StepSpacing OwnSpacing(this SamplerKind kind) =>
-        kind is SamplerKind.Ddpm or SamplerKind.Ddim or SamplerKind.DdimReverse or SamplerKind.Plms ? StepSpacing.Linear : StepSpacing.Karras;
+        kind is SamplerKind.Ddpm or SamplerKind.Ddim or SamplerKind.DdimReverse ? StepSpacing.Linear : StepSpacing.Karras;
 
     /// <summary>How many earlier evaluations of the model an update reads.</summary>
     /// <param name="kind">The sampler.</param>

@@ -21,7 +21,11 @@ public sealed partial class Sampler : IDisposable
     {
         _logger = logger;
         DiffusionConfig process = diffusion.Process ?? throw new ConfigurationException($"{diffusion.Checkpoint.File} holds a classifier; it cannot predict noise");
-        SamplerSettings settings = options.Settings with { NullLabel = options.Settings.NullLabel ?? diffusion.NullLabel };
+        SamplerSettings settings = options.Settings with
+        {
+            NullLabel = options.Settings.NullLabel ?? diffusion.NullLabel,
+            Spacing = options.Settings.Spacing ?? options.Settings.Sampler.OwnSpacing(),
+        };
         Options = options with { Settings = settings };
         Backend = backend;
         _diffusion = diffusion;
@@ -29,7 +33,7 @@ public sealed partial class Sampler : IDisposable
         _steps = new DiffusionSampler(backend, diffusion.Model, process, classifier?.Model, settings, disabledFusions: [.. options.DisabledFusions], lowRes: options.LowRes, inpainting: options.Inpainting);
     }
 
-    /// <summary>What it was made of; the null label is the one in use.</summary>
+    /// <summary>What it was made of; null label and spacing are those in use.</summary>
     public SamplerOptions Options { get; }
 
     /// <summary>Where it computes.</summary>

@@ -1,5 +1,7 @@
 using Kernels.Backends.Gpu;
+using Kernels.Diffusion;
 using Kernels.Emulation;
+using Kernels.Models;
 using Kernels.Ops;
 using Kernels.Runtime;
 using Kernels.Tests.Ops;
@@ -27,6 +29,21 @@ public sealed class AttentionKernelTests
         }
 
         return data;
+    }
+
+    /// <summary>The classifier's <c>AttentionPool2d</c>, 64 tokens and their mean, runs through the same kernels, forward and backward; what it projects afterwards is one token.</summary>
+    [Fact]
+    public void The_attention_pool_is_fused_attention()
+    {
+        ModelConfig config = Presets.Find("classifier64").Model;
+        Assert.Equal("attention", config.Pool);
+        using DryRunBackend backend = new(new GpuOptions { Precision = Precision.Fp16 });
+        Graph graph = Rewrites.Apply(ModelGraphs.Classifier(config, 1, 64, 64, 1)).Step;
+        using Executor executor = backend.Compile(backend.Plan(graph), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
+        KernelCall[] pool = [.. backend.Calls.Where(c => c.Node.Name.Contains("out.2.attention", StringComparison.Ordinal))];
+        Assert.Equal(["attention_forward", "attention_backward"], pool.Select(c => c.Kernel.Entry));
+        Assert.All(pool, c => Assert.Contains("-DTOKENS=65", c.Kernel.Options, StringComparison.Ordinal));
+        Assert.Equal([1, 1000], backend.Calls.Single(c => c.Node.Op is Kernels.Ops.Linear && c.Node.Name.Contains("out.2.c_proj", StringComparison.Ordinal)).Node.Output.Shape);
     }
 
     [Theory]
@@ -125,6 +142,27 @@ public sealed class AttentionKernelTests
         Assert.Equal(counters.GlobalWrittenBytes, 32 * counters.GlobalWrittenSectors);
         Assert.Equal(4L * Tokens * Tokens * Channels, counters.TensorFlops);
         Assert.Equal(0, counters.SharedExtraWavefronts);
+    }
+
+    /// <summary>Rows of tiles lie in different banks in every precision, forward and backward.</summary>
+    [Theory]
+    [InlineData(Precision.Fp32)]
+    [InlineData(Precision.Tf32)]
+    [InlineData(Precision.Fp16)]
+    [InlineData(Precision.Bf16)]
+    public void No_two_threads_meet_in_a_bank(Precision precision)
+    {
+        using CountedRun run = new(precision);
+        const int Tokens = 128, Heads = 2, Channels = 64 * Heads;
+        OpRun ran = run.Run(new Attention(Heads, QkvOrder.New), ([1, Tokens, 3 * Channels], Values(3 * Tokens * Channels, 1)));
+        OpRun back = run.Run(
+            new AttentionGradient(Heads, QkvOrder.New),
+            ([1, Tokens, Channels], Values(Tokens * Channels, 1)),
+            ([1, Tokens, 3 * Channels], Values(3 * Tokens * Channels, 2)),
+            ([1, Tokens, Channels], Values(Tokens * Channels, 3)),
+            ([1, Heads, Tokens], Values(Heads * Tokens, 4, 6)));
+        Assert.Equal((0, 0), (Assert.Single(ran.Counters).SharedExtraWavefronts, Assert.Single(back.Counters).SharedExtraWavefronts));
+        Assert.Equal(precision == Precision.Fp32, ran.Counters[0].TensorFlops == 0);
     }
 
     /// <summary>The gradient, six heads of the classifier's 16x16: keys and values are read by each of four blocks of queries, queries and dout by each of four blocks of keys.</summary>

@@ -168,6 +168,7 @@ public sealed class ConvolutionKernelTests
             [
                 ("X", type), ("Y", type), ("R", type), .. product.Constants(precision, TilesOf(precision)[tile]),
                 ("BIAS", true), ("RESIDUAL", true), ("RESAMPLE", 0), ("SILU", false), ("STATISTICS", true),
+                ("GROUPS", 32), ("EPSILON", 1e-5f), ("OTHER", 384), ("OTHER_TILES", 64), ("OTHER_ROWS", 64), ("OTHER_FIRST", true),
             ]);
         foreach (string architecture in architectures)
         {

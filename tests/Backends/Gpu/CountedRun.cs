@@ -3,6 +3,7 @@ using Kernels.Backends.Gpu;
 using Kernels.Emulation;
 using Kernels.Ops;
 using Kernels.Runtime;
+using Kernels.Tests.Support;
 using Kernels.Tests.PtxEmulator;
 
 namespace Kernels.Tests.Backends.Gpu;
@@ -14,11 +15,11 @@ internal sealed class CountedRun : IDisposable
     private readonly KernelLibrary _library;
     private readonly GpuBackend _backend;
 
-    public CountedRun(Precision precision = Precision.Fp32)
+    public CountedRun(Precision precision = Precision.Fp32, KernelSources? sources = null)
     {
         Cuda.Require();
         _driver = new EmulatorDriver(new EmulatorOptions { Counters = true });
-        _library = new KernelLibrary(_driver, KernelSources.Open(), new KernelCache());
+        _library = new KernelLibrary(_driver, sources ?? KernelSources.Open(), new KernelCache());
         _backend = new GpuBackend(_driver, new GpuOptions { Precision = precision, Capture = false });
     }
 
@@ -110,6 +111,36 @@ internal sealed class CountedRun : IDisposable
 
         float[][] outputs = [.. Enumerable.Range(0, node.Outputs.Count).Select(k => executor.Read($"y{k}"))];
         return new OpRun(outputs, counters, [.. executor.Calls.Where(c => c.Node.Name == "op")]);
+    }
+
+    /// <summary>Runs a graph and counts the one launch of a node.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="node">The node's name.</param>
+    /// <param name="values">Values of inputs and weights; random ones if null.</param>
+    public OpRun Single(Graph graph, string node, Func<Tensor, float[]>? values = null)
+    {
+        Random random = new(1);
+        values ??= tensor => Array.ConvertAll(TestModels.Normals(random, tensor.Shape.Elements, 1, 0), v => (float)v);
+        Weights weights = Weights.FromArrays(graph.Weights.ToDictionary(t => t.Name, t => (t.Shape, values(t))));
+        using GpuExecutor executor = (GpuExecutor)_backend.Compile(_backend.Plan(graph), weights);
+        foreach (Tensor input in graph.Inputs)
+        {
+            executor.Write(input.Name, values(input));
+        }
+
+        List<(LaunchCounters Counters, KernelCall Call)> counted = [];
+        for (int call = 0; call < executor.Calls.Count; call++)
+        {
+            executor.LaunchCall(call);
+            executor.Synchronize();
+            if (executor.Calls[call].Node.Name == node)
+            {
+                counted.Add((_driver.LastCounters!, executor.Calls[call]));
+            }
+        }
+
+        Xunit.Assert.Single(counted);
+        return new OpRun([.. graph.Outputs.Keys.Select(executor.Read)], [.. counted.Select(c => c.Counters)], [.. counted.Select(c => c.Call)]);
     }
 
     public void Dispose()

@@ -39,6 +39,54 @@ public sealed class GroupNormStatisticsTests
         }
     }
 
+    public static TheoryData<Precision, bool> TwoTensors() => new(
+        from precision in new[] { Precision.Fp32, Precision.Fp16 } from laterFirst in new[] { false, true } select (precision, laterFirst));
+
+    /// <summary>
+    /// A norm of two tensors, one group of which lies in both, whichever of them is written first: the launch that writes the second knows both. The first is also read by a norm of its own.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(TwoTensors))]
+    public void A_norm_of_two_tensors_takes_its_statistics_from_both_epilogues(Precision precision, bool laterFirst)
+    {
+        (float[] fused, string[] kernels) = RunTwo(precision, laterFirst, batch: 2);
+        (float[] apart, string[] others) = RunTwo(precision, laterFirst, batch: 2, ChannelStatistics.Fusion);
+        Assert.Equal(2, kernels.Count(k => k.StartsWith("group_norm", StringComparison.Ordinal)));
+        Assert.All(kernels.Where(k => k.StartsWith("group_norm", StringComparison.Ordinal)), k => Assert.StartsWith("group_norm_apply", k, StringComparison.Ordinal));
+        string second = Assert.Single(kernels, k => k.Contains("OTHER=", StringComparison.Ordinal));
+        Assert.Contains("-DOTHER=36 -DOTHER_TILES=", second, StringComparison.Ordinal);
+        Assert.Contains($"-DOTHER_FIRST={(laterFirst ? 0 : 1)}", second, StringComparison.Ordinal);
+        Assert.DoesNotContain(others, k => k.Contains("STATISTICS=1", StringComparison.Ordinal));
+        double error = Math.Sqrt(fused.Zip(apart, (f, a) => Math.Pow(f - a, 2)).Sum() / apart.Sum(a => (double)a * a));
+        Assert.True(error < (precision == Precision.Fp32 ? 1e-6 : 1e-4), $"relative error {error:e2}");
+    }
+
+    /// <summary>An image has the same bits alone and among others.</summary>
+    [Theory]
+    [MemberData(nameof(TwoTensors))]
+    public void A_norm_of_two_tensors_does_not_depend_on_the_batch(Precision precision, bool laterFirst)
+    {
+        float[] one = RunTwo(precision, laterFirst, batch: 1).Y;
+        float[] three = RunTwo(precision, laterFirst, batch: 3).Y;
+        Assert.Equal(one, three[..one.Length]);
+        Assert.Equal(one, three[^one.Length..]);
+    }
+
+    // 36 channels beside 28 make eight groups of 8, the fifth of which has four channels of either. 7x9 pixels fill no tile.
+    private static (float[] Y, string[] Kernels) RunTwo(Precision precision, bool laterFirst, int batch, params string[] disabled)
+    {
+        const int A = 36, B = 28, C = A + B;
+        GraphBuilder builder = new();
+        Tensor x = builder.Input("x", [batch, 7, 9, 16]), copy = builder.Add("copy", new Concat(0), x);
+        Tensor a = builder.Add("a", new Kernels.Ops.Convolution(1, 1, Bias: true), copy, builder.Weight("aw", [A, 16, 3, 3]), builder.Weight("ab", [A]));
+        Tensor alone = builder.Add("alone", new Kernels.Ops.GroupNorm(4), a, builder.Weight("agamma", [A]), builder.Weight("abeta", [A]));
+        Tensor b = builder.Add("b", new Kernels.Ops.Convolution(1, 0, Bias: true), alone, builder.Weight("bw", [B, A, 1, 1]), builder.Weight("bb", [B]));
+        (Tensor first, Tensor second) = laterFirst ? (b, a) : (a, b);
+        Tensor z = builder.Add("norm", new Kernels.Ops.GroupNorm(8, SiLU: true, TwoInputs: true), first, builder.Weight("gamma", [C]), builder.Weight("beta", [C]), second);
+        builder.Output("y", builder.Add("out", new Concat(0), z));
+        return Run(builder.Build(), precision, 7 * 9 * 16, batch, disabled);
+    }
+
     // All images are the same one. 7x9 pixels fill no tile.
     private static (float[] Y, string[] Kernels) Run(Precision precision, bool linear, int batch, params string[] disabled)
     {
@@ -50,12 +98,16 @@ public sealed class GroupNormStatisticsTests
             : builder.Add("layer", new Kernels.Ops.Convolution(1, 1, Bias: true), copy, builder.Weight("w", [C, C, 3, 3]), builder.Weight("b", [C]));
         Tensor z = builder.Add("norm", new Kernels.Ops.GroupNorm(SiLU: true), y, builder.Weight("gamma", [C]), builder.Weight("beta", [C]));
         builder.Output("y", builder.Add("out", new Concat(0), z));
-        Graph graph = builder.Build();
+        return Run(builder.Build(), precision, 7 * 9 * C, batch, disabled);
+    }
+
+    private static (float[] Y, string[] Kernels) Run(Graph graph, Precision precision, int elements, int batch, string[] disabled)
+    {
         using GpuBackend backend = SmallPlan.Open(new GpuOptions { Precision = precision, Capture = false, DisabledFusions = disabled });
         Random random = new(3);
         Weights weights = Weights.FromArrays(graph.Weights.ToDictionary(t => t.Name, t => (t.Shape, Floats(random, t.Shape.Elements, 0.2, 1))));
         using GpuExecutor executor = (GpuExecutor)backend.Compile(backend.Plan(graph), weights);
-        float[] image = Floats(random, 7 * 9 * C, 1, 0);
+        float[] image = Floats(random, elements, 1, 0);
         executor.Write("x", [.. Enumerable.Repeat(image, batch).SelectMany(v => v)]);
         executor.Run();
         return (executor.Read("y"), [.. executor.Calls.Select(c => c.Kernel.ToString())]);

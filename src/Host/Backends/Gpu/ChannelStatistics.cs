@@ -3,39 +3,63 @@ using Kernels.Runtime;
 
 namespace Kernels.Backends.Gpu;
 
-/// <summary>What the producer of a tensor computes for the norm that reads it: per channel and tile, and from that per group.</summary>
-/// <param name="Groups">Groups of the norm.</param>
-/// <param name="Epsilon">Added to the variance.</param>
-/// <param name="Partials">Address of the channels' float2 (mean, Σ (y − mean)²), <c>[N, Tiles, C]</c>.</param>
+/// <summary>What a producer leaves of its output per channel and tile.</summary>
+/// <param name="Partials">Address of float2 (mean, Σ (y − mean)²), <c>[N, Tiles, Channels]</c>.</param>
+/// <param name="Tiles">Tiles of an image.</param>
+/// <param name="Rows">Pixels of a tile; the last one of an image may have fewer.</param>
+/// <param name="Channels">Channels.</param>
+internal sealed record TilePartials(ulong Partials, int Tiles, int Rows, int Channels);
+
+/// <summary>What a producer computes for norms to come: partials of its own output and, for at most one norm, mean and 1/σ of the groups.</summary>
+/// <param name="Own">Of its output.</param>
+/// <param name="Norm">The norm whose groups it finishes; null if it leaves the partials to the producer of another tensor, which comes later.</param>
+/// <param name="Other">Of the tensor that the norm reads beside the output, written before; null if there is none.</param>
+/// <param name="OtherFirst">Whether that tensor's channels stand first.</param>
 /// <param name="Statistics">Address of the groups' float2 (mean, rstd), <c>[N, Groups]</c>.</param>
 /// <param name="Tickets">Address of one counter per image, all zero between launches.</param>
-internal readonly record struct TensorStatistics(int Groups, float Epsilon, ulong Partials, ulong Statistics, ulong Tickets);
+internal sealed record TensorStatistics(TilePartials Own, Ops.GroupNorm? Norm, TilePartials? Other, bool OtherFirst, ulong Statistics, ulong Tickets)
+{
+    /// <summary>What the producer's kernel must know of it.</summary>
+    public IEnumerable<(string, object)> Constants
+    {
+        get
+        {
+            if (Norm is null)
+            {
+                return [];
+            }
+
+            (string, object)[] groups = [("GROUPS", Norm.Groups), ("EPSILON", Norm.Epsilon)];
+            return Other is null
+                ? groups
+                : [.. groups, ("OTHER", Other.Channels), ("OTHER_TILES", Other.Tiles), ("OTHER_ROWS", Other.Rows), ("OTHER_FIRST", OtherFirst)];
+        }
+    }
+}
 
 /// <summary>
-/// The fusion <c>group_norm_statistics</c>: what writes a tensor that a group-norm reads also leaves the groups' statistics, so that the norm need not read the tensor for them. Tiles
-/// depend on one image's shape alone, and so do the norm's bits.
+/// The fusion <c>group_norm_statistics</c>: what writes a tensor that a group-norm reads also leaves the groups' statistics, so that the norm need not read the tensor for them. Where a
+/// norm reads two tensors, the first to be written leaves what it knows of its channels, and the second takes that in. Tiles depend on one image's shape alone, and so do the norm's bits.
 /// </summary>
 internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions options) : IDisposable
 {
     /// <summary>The fusion's name.</summary>
     public const string Fusion = GpuOptions.GroupNormStatistics;
 
-    private readonly Dictionary<Tensor, TensorStatistics> _statistics = [];
+    private readonly Dictionary<Tensor, TilePartials> _partials = [];
+    private readonly Dictionary<Node, ulong> _statistics = [];
 
     // A buffer is free again for nodes behind the last reader; the two parts of a step that run side by side share none.
     private readonly List<Entry> _buffers = [];
     private readonly bool _enabled = !options.DisabledFusions.Contains(Fusion);
 
-    /// <summary>The statistics of a tensor, if its producer left those that a norm wants.</summary>
-    /// <param name="tensor">The tensor.</param>
+    /// <summary>Address of the groups' float2 (mean, rstd) of what a norm reads; 0 if no producer left them.</summary>
     /// <param name="norm">The norm.</param>
-    /// <param name="statistics">Where they lie.</param>
-    public bool TryGet(Tensor tensor, Ops.GroupNorm norm, out TensorStatistics statistics) =>
-        _statistics.TryGetValue(tensor, out statistics) && !norm.TwoInputs && statistics.Groups == norm.Groups && statistics.Epsilon == norm.Epsilon;
+    public ulong Of(Node norm) => _statistics.GetValueOrDefault(norm);
 
-    /// <summary>Whether a group-norm reads the tensor and nothing but it, so that its statistics are worth computing.</summary>
+    /// <summary>Whether a group-norm reads the tensor, alone or beside another whose producer leaves partials too, so that its statistics are worth computing.</summary>
     /// <param name="tensor">The tensor.</param>
-    public bool AreWanted(Tensor tensor) => _enabled && plan.Graph.Consumers(tensor).Any(node => Normalises(node, tensor));
+    public bool AreWanted(Tensor tensor) => _enabled && plan.Graph.Consumers(tensor).Any(node => Wants(node, tensor));
 
     /// <summary>Memory for the statistics of a tensor, which its producer is about to write.</summary>
     /// <param name="producer">The node that is being lowered.</param>
@@ -44,10 +68,15 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
     public TensorStatistics Add(Node producer, Tensor tensor, int rows)
     {
         Shape shape = tensor.Shape;
-        Node[] readers = [.. plan.Graph.Consumers(tensor).Where(node => Normalises(node, tensor))];
-        Ops.GroupNorm norm = (Ops.GroupNorm)readers[0].Op;
+        Node[] readers = [.. plan.Graph.Consumers(tensor).Where(node => Wants(node, tensor))];
+
+        // One set of groups per launch: a norm that reads the tensor alone goes first, then one whose other tensor is there already.
+        Node? finished = readers.FirstOrDefault(node => Beside(node, tensor) is null)
+            ?? readers.FirstOrDefault(node => _partials.ContainsKey(Beside(node, tensor)!));
+        Ops.GroupNorm? norm = finished?.Op as Ops.GroupNorm;
+        Tensor? beside = finished is null ? null : Beside(finished, tensor);
         int tiles = ((shape.Elements / shape[0] / shape[-1]) + rows - 1) / rows;
-        long pair = 2L * sizeof(float), partials = pair * shape[0] * tiles * shape[-1], groups = pair * shape[0] * norm.Groups;
+        long pair = 2L * sizeof(float), partials = pair * shape[0] * tiles * shape[-1], groups = pair * shape[0] * (norm?.Groups ?? 0);
         bool aside = plan.Concurrency?.Side.Contains(producer) == true;
         int now = plan.Graph.IndexOf(producer);
         Entry? entry = _buffers.Find(e => e.Aside == aside && e.Last < now && e.Buffer.Bytes >= partials + groups && e.Tickets.Bytes >= sizeof(uint) * shape[0]);
@@ -58,9 +87,17 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
         }
 
         entry.Last = readers.Max(plan.Graph.IndexOf);
-        TensorStatistics statistics = new(norm.Groups, norm.Epsilon, entry.Buffer.Address + (ulong)groups, entry.Buffer.Address, entry.Tickets.Address);
-        _statistics[tensor] = statistics;
-        return statistics;
+        TilePartials own = new(entry.Buffer.Address + (ulong)groups, tiles, rows, shape[-1]);
+        _partials[tensor] = own;
+        if (norm is not null)
+        {
+            foreach (Node reader in readers.Where(node => node == finished || (beside is null && Beside(node, tensor) is null && SameGroups((Ops.GroupNorm)node.Op, norm))))
+            {
+                _statistics[reader] = entry.Buffer.Address;
+            }
+        }
+
+        return new TensorStatistics(own, norm, beside is null ? null : _partials[beside], beside is not null && finished!.Inputs[0] == beside, entry.Buffer.Address, entry.Tickets.Address);
     }
 
     public void Dispose()
@@ -72,10 +109,42 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
         }
 
         _buffers.Clear();
+        _partials.Clear();
         _statistics.Clear();
     }
 
-    private static bool Normalises(Node node, Tensor tensor) => node.Op is Ops.GroupNorm { TwoInputs: false } && node.Inputs[0] == tensor;
+    private static bool SameGroups(Ops.GroupNorm a, Ops.GroupNorm b) => a.Groups == b.Groups && a.Epsilon == b.Epsilon;
+
+    // The tensor that a norm reads beside another; null if it reads but one.
+    private static Tensor? Beside(Node norm, Tensor tensor)
+    {
+        Ops.GroupNorm op = (Ops.GroupNorm)norm.Op;
+        return !op.TwoInputs ? null : norm.Inputs[0] == tensor ? norm.Inputs[op.SecondInput] : norm.Inputs[0];
+    }
+
+    private bool Wants(Node node, Tensor tensor)
+    {
+        if (node.Op is not Ops.GroupNorm op)
+        {
+            return false;
+        }
+
+        if (!op.TwoInputs)
+        {
+            return node.Inputs[0] == tensor;
+        }
+
+        // A tensor beside itself would be finished by a launch that has not left its partials yet.
+        Tensor first = node.Inputs[0], second = node.Inputs[op.SecondInput];
+        return first != second && (first == tensor || second == tensor) && LeavesPartials(first) is bool aside && LeavesPartials(second) == aside;
+    }
+
+    // Which of the two parts of the step writes the tensor by convolution.cu; null if neither does.
+    private bool? LeavesPartials(Tensor tensor) =>
+        plan.Graph.Producer(tensor) is Node producer
+        && (producer.Op is Ops.Convolution or ConvolutionSkip || (producer.Op is Ops.Linear && tensor.Shape.Rank > 2 && !Linear.IsLibrarys(producer, options)))
+            ? plan.Concurrency?.Side.Contains(producer) == true
+            : null;
 
     private sealed class Entry
     {

@@ -77,10 +77,12 @@ internal static class Convolution
             .. product.Constants(precision, tile),
             ("BIAS", operands.Bias is not null), ("RESIDUAL", operands.Residual is not null), ("RESAMPLE", (int)operands.ResidualResampling), ("STATISTICS", statistics is not null),
         ];
-        if (statistics is TensorStatistics wanted)
+        constants.AddRange(statistics?.Constants ?? []);
+        if (lowering.Scale is float scale and not 1)
         {
-            constants.AddRange([("GROUPS", wanted.Groups), ("EPSILON", wanted.Epsilon)]);
+            constants.Add(("SCALE_Y", scale));
         }
+
 
         string layout = product.LayoutName(precision) + (operands.SkipWeight is null ? "" : $" + {operands.SkipWeight.Name}");
         ulong packed = lowering.Packed(
@@ -91,7 +93,7 @@ internal static class Convolution
             lowering.Arguments()
                 .Add(lowering.Address(x)).Add(Address(operands.Second)).Add(Address(operands.Skip)).Add(Address(operands.SkipSecond))
                 .Add(packed).Add(Address(operands.Bias)).Add(Address(operands.SkipBias)).Add(Address(operands.Residual)).Add(lowering.Address(y))
-                .Add(statistics?.Partials ?? 0).Add(statistics?.Statistics ?? 0).Add(statistics?.Tickets ?? 0)
+                .Add(statistics?.Own.Partials ?? 0).Add(statistics?.Other?.Partials ?? 0).Add(statistics?.Statistics ?? 0).Add(statistics?.Tickets ?? 0)
                 .Add(product.Images));
 
         DType Type(Tensor? tensor) => tensor?.DType ?? x.DType;

@@ -214,6 +214,10 @@ public abstract class Driver : IDisposable
     /// <exception cref="DeviceException">The device refuses the launch; the message names kernel and geometry.</exception>
     public abstract void Launch(DriverFunction function, in LaunchGeometry geometry, ReadOnlySpan<byte> arguments, DriverStream? stream = null);
 
+    /// <summary>Opens the device's library of matrix products.</summary>
+    /// <exception cref="DeviceException">There is none.</exception>
+    public virtual GemmLibrary OpenGemm() => throw new DeviceException($"{Name}: there is no library of matrix products behind this driver; take --gemm own, which needs none");
+
     /// <summary>Creates a stream.</summary>
     public abstract DriverStream CreateStream();
 

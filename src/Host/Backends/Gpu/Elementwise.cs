@@ -43,7 +43,7 @@ internal static class Elementwise
                     Operands(lowering, node).Add(shape.Elements).Add(shape[1]));
                 break;
             case Fill op:
-                int width = Width(shape.Elements);
+                int width = Packs.Width(shape.Elements, node.Output.DType);
                 lowering.Emit(
                     new KernelSpec(File, "fill", ("Y", node.Output.DType), ("V", width)),
                     Packs.Geometry(shape.Elements / width),
@@ -54,10 +54,30 @@ internal static class Elementwise
         }
     }
 
+    /// <summary>Emits y = a + bias + residual, for sums that a library of matrix products has left.</summary>
+    /// <param name="lowering">Where launches go.</param>
+    /// <param name="sums">Address of a, in binary32 and of y's shape.</param>
+    /// <param name="bias">Per channel; null if there is none.</param>
+    /// <param name="residual">Of y's shape; null if there is none.</param>
+    /// <param name="y">What is written.</param>
+    public static void EmitEpilogue(GpuLowering lowering, ulong sums, Tensor? bias, Tensor? residual, Tensor y)
+    {
+        int channels = y.Shape[-1], elements = y.Shape.Elements;
+        int width = Packs.Width(channels, [DType.F32, y.DType, .. residual is null ? Array.Empty<DType>() : [residual.DType]]);
+        lowering.Emit(
+            new KernelSpec(
+                File,
+                "epilogue",
+                ("A", DType.F32), ("B", DType.F32), ("R", residual?.DType ?? y.DType), ("Y", y.DType), ("V", width), ("C", channels), ("BIAS", bias is not null), ("RESIDUAL", residual is not null)),
+            Packs.Geometry(elements / width),
+            lowering.Arguments()
+                .Add(sums).Add(bias is null ? 0UL : lowering.Address(bias)).Add(residual is null ? 0UL : lowering.Address(residual)).Add(lowering.Address(y)).Add(elements));
+    }
+
     private static void Emit(GpuLowering lowering, Node node, string entry, int? channels = null, int rowsPerB = 1, bool gradient = false)
     {
         int elements = node.Output.Shape.Elements;
-        int width = Width(channels ?? elements);
+        int width = Packs.Width(channels ?? elements, [node.Output.DType, .. node.Inputs.Select(t => t.DType)]);
         List<(string, object)> constants = [.. Types(node), ("V", width)];
         if (channels is int c)
         {
@@ -88,7 +108,4 @@ internal static class Elementwise
 
         yield return ("Y", node.Output.DType);
     }
-
-    // Four elements are 16 bytes of binary32.
-    private static int Width(int extent) => extent % 4 == 0 ? 4 : extent % 2 == 0 ? 2 : 1;
 }

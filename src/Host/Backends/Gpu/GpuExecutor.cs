@@ -15,7 +15,9 @@ internal sealed class GpuExecutor : Executor
     private readonly DriverStream _stream;
     private readonly DeviceBuffer _arena;
     private readonly GpuLowering _lowering;
-    private readonly DriverFunction[] _functions;
+    // Null for products of the library.
+    private readonly DriverFunction?[] _functions;
+    private readonly GemmLibrary? _gemm;
     private readonly byte[][] _arguments;
 
     // _ends[i]: the kernels of launches 0 to i.
@@ -47,8 +49,9 @@ internal sealed class GpuExecutor : Executor
                 _ends[launch.Index] = _lowering.Calls.Count;
             }
 
-            library.Load(_lowering.Calls.Select(c => c.Kernel));
-            _functions = [.. _lowering.Calls.Select(c => library.Function(c.Kernel))];
+            library.Load(_lowering.Calls.Where(c => c.Gemm is null).Select(c => c.Kernel));
+            _functions = [.. _lowering.Calls.Select(c => c.Gemm is null ? library.Function(c.Kernel) : null)];
+            _gemm = _lowering.Calls.Any(c => c.Gemm is not null) ? _driver.OpenGemm() : null;
             _arguments = [.. _lowering.Calls.Select(c => c.Arguments.ToArray())];
             _stream = _driver.CreateStream();
             _start = _driver.CreateEvent();
@@ -111,7 +114,14 @@ internal sealed class GpuExecutor : Executor
     internal void LaunchCall(int call, DriverStream? stream = null)
     {
         using NvtxRange range = Nvtx.Push(_lowering.Calls[call].Node.Name);
-        _driver.Launch(_functions[call], _lowering.Calls[call].Geometry, _arguments[call], stream ?? _stream);
+        if (_functions[call] is DriverFunction function)
+        {
+            _driver.Launch(function, _lowering.Calls[call].Geometry, _arguments[call], stream ?? _stream);
+        }
+        else
+        {
+            _gemm!.Multiply(_lowering.Calls[call].Gemm!.Value, stream is null ? 0 : 1, stream ?? _stream);
+        }
     }
 
     /// <summary>Waits for everything launched.</summary>
@@ -249,6 +259,7 @@ internal sealed class GpuExecutor : Executor
             {
                 _isDisposed = true;
                 _graph?.Dispose();
+                _gemm?.Dispose();
                 _start.Dispose();
                 _end.Dispose();
                 _between.ForEach(e => e.Dispose());

@@ -19,6 +19,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
     private readonly LaunchArguments _arguments = new();
     private readonly ChannelStatistics _statistics = new(driver, plan, options);
+    private readonly GradientScale _gradientScale = new(plan, options);
     private Node? _node;
 
     /// <summary>The launches of all nodes so far, in order.</summary>
@@ -137,6 +138,25 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
     /// <summary>An empty argument block; good until the next call.</summary>
     public LaunchArguments Arguments() => _arguments.Clear();
+
+    /// <summary>What the result of the node that is being lowered is multiplied by, beside what its op says.</summary>
+    public float Scale => _gradientScale.Of(_node!);
+
+    /// <summary>Whether the device's library multiplies for a linear layer.</summary>
+    /// <param name="node">The node.</param>
+    public bool IsLibrarys(Node node) => Linear.IsLibrarys(node, options);
+
+    /// <summary>Appends a product that the device's library computes.</summary>
+    /// <param name="gemm">The product.</param>
+    public void Emit(in Gemm gemm) => _calls.Add(
+        new KernelCall(
+            new KernelSpec("cuBLAS", "gemm", ("IMAGES", gemm.Images), ("ROWS", gemm.Rows), ("COLUMNS", gemm.Columns), ("DEPTH", gemm.Depth), ("OPERAND", gemm.Operand), ("RESULT", gemm.Result)),
+            default,
+            default,
+            _node!)
+        {
+            Gemm = gemm,
+        });
 
     /// <summary>Appends a launch.</summary>
     /// <param name="kernel">The kernel.</param>

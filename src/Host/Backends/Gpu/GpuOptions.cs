@@ -25,6 +25,12 @@ public sealed record GpuOptions
     /// </summary>
     public IReadOnlyCollection<string> DisabledFusions { get; init; } = [];
 
+    /// <summary>The power of two by which a classifier's gradients are multiplied while they are stored in fp16; 0 for none. 2⁸ leaves gradients of up to 255 representable.</summary>
+    public int GradientScaleExponent { get; init; } = 8;
+
+    /// <summary>Who multiplies the matrices of linear layers.</summary>
+    public GemmKind Gemm { get; init; } = GemmKind.Own;
+
     /// <summary>The folder of the kernel sources; null for those built in (<see cref="KernelSources.Open"/>).</summary>
     public string? KernelsDirectory { get; init; }
 

@@ -39,7 +39,7 @@ internal static class GroupNorm
         ];
         ulong aX = lowering.Address(x), aX2 = Address(lowering, second), gamma = lowering.Address(node.Inputs[1]), beta = lowering.Address(node.Inputs[2]);
         ulong modulation = Address(lowering, scaleShift), aY = lowering.Address(y), aStatistics = lowering.Address(statistics);
-        ulong given = lowering.Statistics.TryGet(x, op, out TensorStatistics left) ? left.Statistics : 0;
+        ulong given = lowering.Statistics.Of(node);
         if (given == 0 && GroupNormTiles.Fused(shape, (shape.Quad * held.SizeInBytes(), ForwardBytes)) is GroupNormTiles fused)
         {
             lowering.Emit(

@@ -9,7 +9,7 @@ namespace Kernels.Backends.Gpu;
 /// <param name="Steps">How often it does.</param>
 internal sealed record GroupNormTiles(int Vector, int Columns, int Rows, int Steps)
 {
-    private const int MostThreads = 512, RoomyThreads = 480, MostFusedColumns = 512, SplitThreads = 256, Sector = 32;
+    private const int MostThreads = 512, RoomyThreads = 480, MostFusedColumns = 512, SplitThreads = 256, Warp = 32, Sector = 32;
 
     /// <summary>Units of a block.</summary>
     public int Units => Rows * Steps;
@@ -57,12 +57,10 @@ internal sealed record GroupNormTiles(int Vector, int Columns, int Rows, int Ste
     /// <param name="steps">Units that a thread takes.</param>
     public static GroupNormTiles Split(GroupNormShape shape, int steps)
     {
-        int vector = shape.Vector(shape.Channels), packs = shape.Channels / vector, wide = packs;
-        while (wide > SplitThreads / 2 || packs % wide != 0)
-        {
-            wide--;
-        }
-
+        // A warp's width of channels in whole sectors, so that a block's parameters serve as many pixels as may be; failing that, the most there are.
+        int vector = shape.Vector(shape.Channels), packs = shape.Channels / vector;
+        int Widest(int most, int bytes) => Enumerable.Range(1, Math.Min(most, packs)).LastOrDefault(w => packs % w == 0 && w * vector * shape.ElementBytes % bytes == 0);
+        int wide = Widest(Warp, Sector) is > 0 and int whole ? whole : Widest(SplitThreads / 2, 1);
         int rows = Math.Min(shape.Units, SplitThreads / wide);
         return Even(vector, wide * vector, Math.Min(shape.Units, rows * steps), rows);
     }

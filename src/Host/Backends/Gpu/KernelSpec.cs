@@ -40,9 +40,13 @@ public sealed record KernelSpec
     };
 }
 
-/// <summary>One launch of a lowered node: which kernel, how large, with which arguments. Plain data.</summary>
+/// <summary>One launch of a lowered node: which kernel, how large, with which arguments; or a product that a library computes. Plain data.</summary>
 /// <param name="Kernel">The kernel.</param>
 /// <param name="Geometry">Grid, block and dynamic shared memory.</param>
 /// <param name="Arguments">The argument block.</param>
 /// <param name="Node">The node it belongs to.</param>
-public sealed record KernelCall(KernelSpec Kernel, LaunchGeometry Geometry, ReadOnlyMemory<byte> Arguments, Node Node);
+public sealed record KernelCall(KernelSpec Kernel, LaunchGeometry Geometry, ReadOnlyMemory<byte> Arguments, Node Node)
+{
+    /// <summary>The product, if a library computes it; <see cref="Kernel"/> then only names it.</summary>
+    public Gemm? Gemm { get; init; }
+}

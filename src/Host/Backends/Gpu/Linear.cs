@@ -31,8 +31,43 @@ internal static class Linear
         }
 
         int pixels = x.Elements / x[0] / x[-1];
+        if (lowering.IsLibrarys(node))
+        {
+            EmitGemm(lowering, node, turned, bias, residual);
+            return;
+        }
+
         ImplicitProduct product = new() { Images = x[0], Input = (pixels, 1, x[-1]), Output = (pixels, 1, y[-1]), Turned = turned };
         Convolution.Emit(lowering, node, product, new Convolution.Operands { Bias = bias, Residual = residual });
+    }
+
+    /// <summary>Whether the device's library multiplies for a node: if it was asked for, and the operands are of one type and in rows of whole 16 bytes, as tensor cores want them.</summary>
+    /// <param name="node">A linear layer or its data gradient.</param>
+    /// <param name="options">The backend's options.</param>
+    public static bool IsLibrarys(Node node, GpuOptions options)
+    {
+        Tensor x = node.Inputs[0];
+        DType type = options.Of(node).Storage();
+        int unit = 16 / type.SizeInBytes();
+        return options.Gemm == GemmKind.Cublas && x.Shape.Rank > 2 && x.DType == type && x.Shape[-1] % unit == 0 && node.Output.Shape[-1] % unit == 0
+            && node.Inputs[1].Kind == TensorKind.Weight;
+    }
+
+    // The library knows neither bias nor residual. They are added to sums in binary32, so that y is rounded once, as by the kernel of our own; y may lie over the residual.
+    private static void EmitGemm(GpuLowering lowering, Node node, bool turned, Tensor? bias, Tensor? residual)
+    {
+        (Tensor x, Tensor weight, Tensor y) = (node.Inputs[0], node.Inputs[1], node.Output);
+        DType type = lowering.Precision.Storage();
+        (int images, int depth, int columns) = (x.Shape[0], x.Shape[-1], y.Shape[-1]);
+        bool direct = bias is null && residual is null;
+        ulong w = lowering.Packed(weight, $"dense {type}", values => DeviceWeights.Convert(values, type));
+        ulong sums = direct ? lowering.Address(y) : lowering.Scratch((long)sizeof(float) * y.Shape.Elements);
+        lowering.Emit(new Gemm(
+            images, x.Shape.Elements / images / depth, columns, depth, !turned, type, direct ? y.DType : DType.F32, lowering.Precision, lowering.Address(x), w, sums));
+        if (!direct)
+        {
+            Elementwise.EmitEpilogue(lowering, sums, bias, residual, y);
+        }
     }
 
     private static void EmitRows(GpuLowering lowering, Node node, bool turned, Tensor? bias, Tensor? residual)

@@ -22,7 +22,7 @@ internal static class LogSoftmax
                 Rows(lowering, node, "log_softmax_backward", Operands(lowering, node));
                 break;
             case LabelGradient op:
-                Rows(lowering, node, "label_gradient", Operands(lowering, node).Add(lowering.Address(node.Outputs[1])).Add(op.Factor));
+                Rows(lowering, node, "label_gradient", Operands(lowering, node).Add(lowering.Address(node.Outputs[1])).Add(op.Factor * lowering.Scale));
                 break;
             case SelectLabel:
                 Elements(lowering, node, "select_label", first.Shape[1]);

@@ -1,7 +1,7 @@
 namespace Kernels.Sampling;
 
 /// <summary>Makes sure that an output can be written, before an hour of sampling rather than after.</summary>
-internal static class OutputFolder
+public static class OutputFolder
 {
     /// <summary>Makes the folder of a file.</summary>
     /// <param name="file">The file.</param>

@@ -9,7 +9,8 @@ internal sealed class PictureJob : SampleJob
 {
     private const long MaxGridBytes = 1L << 30;
 
-    private readonly JobIdentity _job;
+    // Hashing checkpoints of gigabytes takes seconds, and the answer is needed when images are finished.
+    private readonly Task<JobIdentity> _job;
     private readonly ReceiptImages _images;
     private readonly List<(int First, int Count)> _batches = [];
 
@@ -31,7 +32,7 @@ internal sealed class PictureJob : SampleJob
             OutputFolder.Make(output.Path, output.Path);
         }
 
-        _job = JobIdentity.Of(sampler, request);
+        _job = Task.Run(() => JobIdentity.Of(sampler, request));
         for (int first = 0, batch = 0; first < request.Count; first += request.BatchSize, batch++)
         {
             if (batch % output.Rank.World == output.Rank.Index)
@@ -51,11 +52,13 @@ internal sealed class PictureJob : SampleJob
 
     public override int Remaining => _batches.Sum(b => b.Count);
 
+    private JobIdentity Job => _job.GetAwaiter().GetResult();
+
     private int? HashedSteps => Output.HashSteps ? Sampler.StepsOf(Request) : null;
 
     public override JobResult Run(BatchStepCallback? onStep = null, bool keepSteps = false, CancellationToken cancellationToken = default)
     {
-        using ReceiptBuilder receipt = new(_job, _images, HashedSteps);
+        using ReceiptBuilder receipt = new(_images, HashedSteps);
         List<byte> pixels = [];
         int done = 0;
         bool interrupted = false;
@@ -88,7 +91,7 @@ internal sealed class PictureJob : SampleJob
         if (pixels.Count > 0)
         {
             Image grid = ImageGrid.Compose([.. pixels], done, _images.Height, _images.Width, _images.Channels, Output.Columns);
-            Png.Save(Output.Path, new Image(grid.Width, grid.Height, grid.Channels, grid.Pixels) { Text = ReceiptFile.TextOf(receipt.Finish()) });
+            Png.Save(Output.Path, new Image(grid.Width, grid.Height, grid.Channels, grid.Pixels) { Text = ReceiptFile.TextOf(receipt.Finish(Job)) });
         }
 
         return new JobResult(done, Remaining, Output.Path) { Sampled = done, Interrupted = interrupted, IsComplete = !interrupted };
@@ -100,12 +103,12 @@ internal sealed class PictureJob : SampleJob
         for (int i = 0; i < batch.Pixels.Length / bytes; i++)
         {
             byte[] image = batch.Pixels.AsSpan(i * bytes, bytes).ToArray();
-            using ReceiptBuilder receipt = new(_job, _images with { First = first + i }, HashedSteps);
+            using ReceiptBuilder receipt = new(_images with { First = first + i }, HashedSteps);
             receipt.Add(image, batch.Hashes?.Slice(i));
             string label = batch.Labels.Length > 0 ? string.Create(CultureInfo.InvariantCulture, $"-class{batch.Labels[i]}") : "";
             Png.Save(
                 Path.Combine(Output.Path, string.Create(CultureInfo.InvariantCulture, $"{first + i:D6}{label}.png")),
-                new Image(_images.Width, _images.Height, _images.Channels, image) { Text = ReceiptFile.TextOf(receipt.Finish()) });
+                new Image(_images.Width, _images.Height, _images.Channels, image) { Text = ReceiptFile.TextOf(receipt.Finish(Job)) });
         }
     }
 }

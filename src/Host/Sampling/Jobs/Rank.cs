@@ -11,6 +11,11 @@ public sealed record Rank(int Index, int World)
     /// <summary>Which of the processes on this machine it is, where something tells: it takes the GPU of this number.</summary>
     public int? Local { get; init; }
 
+    /// <summary>The GPU that this process takes where none is named.</summary>
+    /// <param name="local">Which of the processes on this machine it is, if something tells.</param>
+    /// <param name="devices">How many GPUs it sees. Who sees one has been given it by the launcher.</param>
+    public static int GpuOf(int? local, int devices) => devices > 1 ? local ?? 0 : 0;
+
     /// <summary>What told.</summary>
     public string? Source { get; init; }
 }

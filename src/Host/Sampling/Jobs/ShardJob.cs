@@ -100,6 +100,11 @@ internal sealed class ShardJob : SampleJob
         }
 
         bool complete = Enumerable.Range(0, _job.Shards).All(_folder.Has);
+        if (complete && Archive is null)
+        {
+            Tell($"all {_job.Shards} shards are there; kernels merge makes one archive of them");
+        }
+
         return result with { Sampled = sampled, IsComplete = (complete && (Archive is null || Merge())) || IsMerged() };
     }
 

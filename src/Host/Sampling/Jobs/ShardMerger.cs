@@ -54,7 +54,7 @@ public static class ShardMerger
         }
 
         JobManifest job = folder.Job;
-        using ReceiptBuilder receipt = new(job.Job, job.Images, job.HashedSteps);
+        using ReceiptBuilder receipt = new(job.Images, job.HashedSteps);
         AtomicFile.RemoveLeftovers(path);
         AtomicFile.Write(path, stream =>
         {
@@ -83,7 +83,7 @@ public static class ShardMerger
             // Before the archive has its name: an archive that is there has its receipt.
             stream.Flush();
             stream.Position = 0;
-            ReceiptFile.WriteBeside(path, receipt.Finish(FileHash.Sha256(stream)));
+            ReceiptFile.WriteBeside(path, receipt.Finish(job.Job, FileHash.Sha256(stream)));
         });
     }
 }

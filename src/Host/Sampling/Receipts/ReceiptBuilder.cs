@@ -5,19 +5,16 @@ namespace Kernels.Sampling;
 /// <summary>Makes the receipt of images that come piece by piece, in order.</summary>
 public sealed class ReceiptBuilder : IDisposable
 {
-    private readonly JobIdentity _job;
     private readonly ReceiptImages _images;
     private readonly StepHashSummary.Builder? _steps;
     private readonly IncrementalHash _pixels = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private int _count;
 
     /// <summary>Begins.</summary>
-    /// <param name="job">How the images are made.</param>
     /// <param name="images">The images; how many there are is counted.</param>
     /// <param name="steps">Number of steps that are hashed; null for none.</param>
-    public ReceiptBuilder(JobIdentity job, ReceiptImages images, int? steps)
+    public ReceiptBuilder(ReceiptImages images, int? steps)
     {
-        _job = job;
         _images = images;
         _steps = steps is int count ? new StepHashSummary.Builder(count) : null;
     }
@@ -39,10 +36,11 @@ public sealed class ReceiptBuilder : IDisposable
     }
 
     /// <summary>The receipt of the images so far.</summary>
+    /// <param name="job">How they were made.</param>
     /// <param name="fileSha256">The hash of the file that it will lie beside.</param>
-    public Receipt Finish(string? fileSha256 = null) => new()
+    public Receipt Finish(JobIdentity job, string? fileSha256 = null) => new()
     {
-        Job = _job,
+        Job = job,
         Images = _images with { Count = _count },
         StepHashes = _steps?.Finish(),
         PixelsSha256 = Convert.ToHexStringLower(_pixels.GetCurrentHash()),

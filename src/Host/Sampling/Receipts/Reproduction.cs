@@ -41,7 +41,7 @@ public static class Reproduction
         }
 
         int? steps = receipt.StepHashes is null ? null : sampler.StepsOf(request);
-        using ReceiptBuilder builder = new(receipt.Job, images, steps);
+        using ReceiptBuilder builder = new(images, steps);
         int imageBytes = images.Height * images.Width * images.Channels;
         List<byte>? pixels = picture is null ? null : [];
 
@@ -63,7 +63,7 @@ public static class Reproduction
             }
         }
 
-        Receipt again = builder.Finish();
+        Receipt again = builder.Finish(receipt.Job);
         return new ReproductionResult(
             receipt.StepHashes?.Compare(again.StepHashes!),
             receipt.PixelsSha256 == again.PixelsSha256,

@@ -68,11 +68,11 @@ internal sealed unsafe class Nvrtc
             if (instance is null && missing is null)
             {
                 var tried = new List<string>();
-                var (handle, path) = NvrtcLibrary.Load(tried);
+                var (handle, path) = CudaLibrary.Nvrtc.Load(tried);
                 if (handle != 0)
                     instance = new Nvrtc(handle, path);
                 else
-                    missing = $"NVRTC was not found; tried {string.Join(", ", tried)}. Run eng/get-nvrtc.sh, or set {NvrtcLibrary.Variable}.";
+                    missing = $"NVRTC was not found; tried {string.Join(", ", tried)}. Run eng/get-nvrtc.sh, or set {CudaLibrary.Nvrtc.Variable}.";
             }
             reason = missing ?? "";
             return instance;
