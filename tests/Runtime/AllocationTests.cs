@@ -57,6 +57,18 @@ public sealed class AllocationTests
         StepsAllocateNothing(sampler, new SampleBatch { Count = 1, Labels = [3], StepNoise = new float[8 * sampler.ImageElements] });
     }
 
+    [Fact]
+    public void A_step_of_inpainting_with_noise_from_a_source_allocates_nothing()
+    {
+        using CpuBackend backend = new(2);
+        using DiffusionSampler sampler = new(backend, DemoPair.Diffusion, DemoPair.Process("8"), null, new SamplerSettings(), inpainting: new InpaintingSchedule());
+        StepsAllocateNothing(sampler, new SampleBatch
+        {
+            Count = 1, Labels = [3], Known = new float[sampler.ImageElements], Mask = [.. Enumerable.Repeat(0.5f, 32 * 32)],
+            NoiseSource = (step, z) => RandomStreams.Normals(1, 2, (uint)step, 0, z),
+        });
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

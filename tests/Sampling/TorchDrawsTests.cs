@@ -7,6 +7,7 @@ using Kernels.Sampling;
 using Kernels.Tests.Cli;
 using Kernels.Tests.Support;
 using Kernels.Tests.Verification;
+using Kernels.Verification;
 using Xunit;
 
 namespace Kernels.Tests.Sampling;
@@ -71,6 +72,49 @@ public sealed class TorchDrawsTests(CpuFixture cpu) : IClassFixture<CpuFixture>
                 Assert.Equal(e.GetDouble(), v, 2e-6);
             }
         }
+    }
+
+    // The noise of the recordings of the original was drawn after torch.manual_seed of these seeds: x_T, then that of every step.
+    [Theory]
+    [InlineData("sample-ddpm-guided", 42)]
+    [InlineData("sample-ddim-eta", 44)]
+    [InlineData("sample-fixed-large", 48)]
+    [InlineData("demo-ddpm-guided", 100)]
+    [InlineData("demo-ddim-cfg", 101)]
+    public void Recordings_have_the_noise_of_their_seeds(string name, int seed)
+    {
+        using Pack pack = Pack.Open(Path.Combine(AppContext.BaseDirectory, "packs", $"{name}.safetensors"));
+        Shape shape = pack.Tensor("inputs/noise").Shape, steps = pack.Tensor("inputs/step_noise").Shape;
+        TorchDraws draws = new(new RandomSource(RandomKind.TorchCpu), (ulong)seed, [shape[0], shape[2], shape[3], shape[1]], steps[0], classes: 0);
+        float[] expected = pack.Images("inputs/step_noise"), noise = new float[shape.Elements];
+        AssertNear(pack.Images("inputs/noise"), draws.Begin(0).Initial);
+        for (int step = 0; step < steps[0]; step++)
+        {
+            draws.Step(noise);
+            AssertNear(expected.AsSpan(step * noise.Length, noise.Length).ToArray(), noise);
+        }
+
+        static void AssertNear(float[] expected, float[] actual) => Assert.InRange(expected.Zip(actual, (e, a) => Math.Abs(e - a)).Max(), 0, 3e-6);
+    }
+
+    // From the seed to the images: what the original made after torch.manual_seed(100).
+    [Fact]
+    public void A_run_of_the_original_is_repeated_from_its_seed()
+    {
+        using Pack pack = Pack.Open(Path.Combine(AppContext.BaseDirectory, "packs", "demo-ddpm-guided.safetensors"));
+        string weights = Path.Combine(AppContext.BaseDirectory, "weights");
+        using Sampler sampler = Sampler.Load(
+            new SamplerOptions
+            {
+                Diffusion = new ModelSource(s_diffusion) { Overrides = new ModelOverrides { TimestepRespacing = DiffusionConfig.FromJson(pack.Text("diffusion")).TimestepRespacing } },
+                Classifier = new ModelSource(Path.Combine(weights, "shapes32_classifier.safetensors")),
+                Settings = new SamplerSettings { ClassifierScale = pack.Number("classifier_scale") },
+            },
+            cpu.Backend);
+        SampleRequest request = new() { Count = 4, BatchSize = 4, Seed = 100, Classes = pack.Labels("inputs/y"), Random = new RandomSource(RandomKind.TorchCpu) };
+        float[] expected = pack.Images("outputs/sample");
+        Assert.InRange(CpuRun.RelativeError(sampler.Sample(request, 0, 4).Images, Array.ConvertAll(expected, v => (double)v)), 0, 1e-3);
+        Assert.InRange(CpuRun.RelativeError(sampler.Sample(request with { Seed = 101 }, 0, 4).Images, Array.ConvertAll(expected, v => (double)v)), 0.05, 10);
     }
 
     [Theory]
