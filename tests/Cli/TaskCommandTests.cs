@@ -36,7 +36,7 @@ public sealed class TaskCommandTests : IDisposable
     {
         Save("image.png", 32, 3, i => (byte)(i % 256));
         CliRun run = (await Sample("--init", _folder["image.png"], "--strength", "0.5", "--class", "star")).Expect(ExitCode.Done);
-        Assert.Contains("1 images of 32x32, 2 ddpm steps", run.Error, StringComparison.Ordinal);
+        Assert.Contains("1 images of 32x32, 2 steps of ddpm", run.Error, StringComparison.Ordinal);
         Assert.Equal(1, Dims()[0]);
         (await Sample("--interpolate", "9", "--num-samples", "3", "--class", "star", "--output", _folder["three.npz"])).Expect(ExitCode.Done);
         using Npz npz = Npz.Open(_folder["three.npz"]);
