@@ -15,19 +15,19 @@ internal static class KernelsCommand
     {
         RootCommand root = new("Guided diffusion sampling on hand-written kernels, with no deep-learning framework underneath.")
         {
-            SampleCommand.Create(console),
-            InvertCommand.Create(console),
-            NllCommand.Create(console),
-            ReproduceCommand.Create(console),
-            MergeCommand.Create(console),
-            VerifyCommand.Create(console),
-            InspectCommand.Create(console),
-            PlanCommand.Create(console),
-            ConvertCommand.Create(console),
-            LaunchCommand.Create(console),
-            CompileCommand.Create(console),
-            BenchCommand.Create(console),
-            ProfileCommand.Create(console),
+            SampleCommand.Create(console).WithExamples(),
+            InvertCommand.Create(console).WithExamples(),
+            NllCommand.Create(console).WithExamples(),
+            ReproduceCommand.Create(console).WithExamples(),
+            MergeCommand.Create(console).WithExamples(),
+            VerifyCommand.Create(console).WithExamples(),
+            InspectCommand.Create(console).WithExamples(),
+            PlanCommand.Create(console).WithExamples(),
+            ConvertCommand.Create(console).WithExamples(),
+            LaunchCommand.Create(console).WithExamples(),
+            CompileCommand.Create(console).WithExamples(),
+            BenchCommand.Create(console).WithExamples(),
+            ProfileCommand.Create(console).WithExamples(),
         };
         ParseResult parsed = root.Parse(args);
         InvocationConfiguration configuration = new()

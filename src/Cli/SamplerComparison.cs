@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using Kernels.Diffusion;
 using Kernels.Imaging;
 using Kernels.Sampling;
@@ -14,6 +15,7 @@ internal sealed class SamplerComparison
 
     private readonly string _path;
     private readonly List<byte> _pixels = [];
+    private readonly List<(string Row, Receipt Receipt)> _receipts = [];
     private readonly Table _table = new();
     private SampleFormat? _format;
 
@@ -44,17 +46,23 @@ internal sealed class SamplerComparison
         sampler.Prepare(request.BatchSize);
         int steps = sampler.StepsOf(request);
         SamplerKind kind = sampler.Table.Sampler;
+        int first = _pixels.Count;
         console.Tell($"{SamplerKinds.NameOf(kind)}: {request.Count} images");
         long start = Stopwatch.GetTimestamp();
         SampleProgress.Run(console.Progress, request.Count, steps, progress =>
         {
-            for (int first = 0; first < request.Count; first += request.BatchSize)
+            for (int at = 0; at < request.Count; at += request.BatchSize)
             {
-                int count = Math.Min(request.BatchSize, request.Count - first);
-                _pixels.AddRange(Images.ToBytes(sampler.Sample(request, first, count, _ => progress(count), cancellationToken: cancellationToken).Images));
+                int count = Math.Min(request.BatchSize, request.Count - at);
+                _pixels.AddRange(Images.ToBytes(sampler.Sample(request, at, count, _ => progress(count), cancellationToken: cancellationToken).Images));
             }
         });
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+
+        // Without hashes of steps, which would be timed too.
+        using ReceiptBuilder receipt = new(new ReceiptImages(0, request.Count, sampler.Height, sampler.Width, sampler.Channels), steps: null);
+        receipt.Add(CollectionsMarshal.AsSpan(_pixels)[first..], hashes: null);
+        _receipts.Add((SamplerKinds.NameOf(kind), receipt.Finish(JobIdentity.Of(sampler, request))));
         _table.AddRow(
             SamplerKinds.NameOf(kind),
             NoiseLevels.NameOf(sampler.Options.Settings.Spacing!.Value),
@@ -70,7 +78,8 @@ internal sealed class SamplerComparison
     {
         SampleFormat format = _format!.Value;
         int images = _pixels.Count / format.ImageBytes;
-        Png.Save(_path, ImageGrid.Compose([.. _pixels], images, format.Height, format.Width, format.Channels, format.Columns));
+        Image grid = ImageGrid.Compose([.. _pixels], images, format.Height, format.Width, format.Channels, format.Columns);
+        Png.Save(_path, new Image(grid.Width, grid.Height, grid.Channels, grid.Pixels) { Text = ReceiptFile.TextOf(_receipts) });
         console.Tables.Write(_table);
         console.Output.WriteLine(_path);
     }

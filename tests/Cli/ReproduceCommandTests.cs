@@ -22,6 +22,15 @@ public sealed class ReproduceCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task So_is_a_row_of_a_picture_that_compares_samplers()
+    {
+        await Sample("--compare", "--sampler", "ddim,dpm++2m", "--class", "1,2", "--output", _folder["a.png"]);
+        Assert.Contains("--sampler: ddim, dpm++2m", (await CliRun.Of("reproduce", _folder["a.png"])).Expect(ExitCode.InvalidFile).Error, StringComparison.Ordinal);
+        CliRun run = (await CliRun.Of("reproduce", _folder["a.png"], "--sampler", "dpm++2m")).Expect(ExitCode.Done);
+        Assert.Contains("identical: 2 images, the pixels are the same", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task The_first_step_and_image_that_differ_are_named()
     {
         await Sample("--class", "1,2,3", "--output", _folder["a.npz"]);

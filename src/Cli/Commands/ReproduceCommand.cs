@@ -17,6 +17,7 @@ internal static class ReproduceCommand
         Option<string?> diffusion = Options.Value<string?>("--diffusion", "Where the diffusion checkpoint is now, if not where the receipt says.", "--model-path", "--model_path");
         Option<string?> classifier = Options.Value<string?>("--classifier", "Where the classifier's checkpoint is now.", "--classifier-path", "--classifier_path");
         Option<int> batch = Options.Value<int>("--batch-size", "Images sampled at once. The result does not depend on it.");
+        Option<string?> row = Options.Value<string?>("--sampler", "Of a picture that compares samplers, the one whose row is sampled again.");
         batch.DefaultValueFactory = _ => 16;
         Option<string[]> inputs = new("--input") { Description = "Where an input of the job is now, as init=PATH: low_res, init, known, mask or latents. Repeatable.", HelpName = "role=path" };
         DeviceOptions device = new();
@@ -24,7 +25,7 @@ internal static class ReproduceCommand
             "reproduce",
             "Sample images again as their receipt says, compare x after every step, and name the first step and image that differ. Exit 0 if all is the same, bit for bit, 4 if not.")
         {
-            file, diffusion, classifier, inputs, batch,
+            file, diffusion, classifier, inputs, row, batch,
         };
         device.AddReproducingTo(command);
         command.SetAction((parsed, cancellationToken) => Task.Run(() => Run(parsed, cancellationToken), CancellationToken.None));
@@ -39,7 +40,7 @@ internal static class ReproduceCommand
                 throw new ConfigurationException($"--batch-size is {batchSize}; it must be positive");
             }
 
-            Receipt receipt = ReceiptFile.Read(path, out Image? picture);
+            Receipt receipt = ReceiptFile.Read(path, out Image? picture, parsed.GetValue(row));
             SamplerOptions options = receipt.Job.ToOptions(
                 receipt.Job.Diffusion.Find(path, "--diffusion", parsed.GetValue(diffusion)),
                 receipt.Job.Classifier?.Find(path, "--classifier", parsed.GetValue(classifier)));

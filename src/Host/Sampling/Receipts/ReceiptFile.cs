@@ -10,13 +10,18 @@ public static class ReceiptFile
     /// <summary>The keyword of the text in a PNG (tEXt; the receipt is ASCII).</summary>
     public const string Keyword = "kernels.receipt";
 
+    private const string RowPrefix = Keyword + ".";
+
     /// <summary>What is added to the name of an archive.</summary>
     public const string Extension = ".json";
 
     /// <summary>The receipt as the text of a picture.</summary>
     /// <param name="receipt">The receipt.</param>
-    public static IReadOnlyDictionary<string, string> TextOf(Receipt receipt) =>
-        new Dictionary<string, string> { [Keyword] = JsonSerializer.Serialize(receipt, ReceiptJson.Default.Receipt) };
+    public static IReadOnlyDictionary<string, string> TextOf(Receipt receipt) => new Dictionary<string, string> { [Keyword] = Write(receipt) };
+
+    /// <summary>The receipts of a picture whose rows were made by several samplers, as its text.</summary>
+    /// <param name="rows">The name of each row's sampler, and its receipt.</param>
+    public static IReadOnlyDictionary<string, string> TextOf(IEnumerable<(string Row, Receipt Receipt)> rows) => rows.ToDictionary(r => RowPrefix + r.Row, r => Write(r.Receipt));
 
     /// <summary>Writes the receipt of an archive.</summary>
     /// <param name="path">The archive.</param>
@@ -27,19 +32,30 @@ public static class ReceiptFile
 
     /// <summary>Reads the receipt of images.</summary>
     /// <param name="path">A PNG, an archive with its receipt beside it, or that receipt.</param>
-    /// <param name="picture">The picture, if it is a PNG.</param>
+    /// <param name="picture">The picture, if it is a PNG and the receipt that of all of it.</param>
+    /// <param name="row">Of a picture whose rows were made by several samplers, the one that is meant.</param>
     /// <exception cref="InvalidFileException">There is no receipt, it is damaged, or an archive is not the one that its receipt speaks of.</exception>
-    public static Receipt Read(string path, out Image? picture)
+    public static Receipt Read(string path, out Image? picture, string? row = null)
     {
         ArgumentNullException.ThrowIfNull(path);
         picture = null;
         switch (Path.GetExtension(path).ToLowerInvariant())
         {
             case ".png":
-                picture = Png.Load(path);
-                return picture.Text.TryGetValue(Keyword, out string? text)
-                    ? Parse(path, () => JsonSerializer.Deserialize(text, ReceiptJson.Default.Receipt))
-                    : throw new InvalidFileException(path, "", $"holds no receipt (PNG text '{Keyword}'); pictures of kernels sample do, unless another program wrote them again");
+                Image image = Png.Load(path);
+                string keyword = row is null ? Keyword : RowPrefix + row;
+                if (!image.Text.TryGetValue(keyword, out string? text))
+                {
+                    string[] rows = [.. image.Text.Keys.Where(k => k.StartsWith(RowPrefix, StringComparison.Ordinal)).Select(k => k[RowPrefix.Length..])];
+                    throw new InvalidFileException(
+                        path,
+                        "",
+                        rows.Length > 0 ? $"compares samplers and holds a receipt of each; say which with --sampler: {string.Join(", ", rows)}"
+                            : $"holds no receipt (PNG text '{keyword}'); pictures of kernels sample do, unless another program wrote them again");
+                }
+
+                picture = row is null ? image : null;
+                return Parse(path, () => JsonSerializer.Deserialize(text, ReceiptJson.Default.Receipt));
             case ".npz":
                 return ReadBeside(path, path + Extension);
             case Extension:
@@ -70,6 +86,8 @@ public static class ReceiptFile
             return false;
         }
     }
+
+    private static string Write(Receipt receipt) => JsonSerializer.Serialize(receipt, ReceiptJson.Default.Receipt);
 
     private static Receipt ReadBeside(string archive, string path)
     {
