@@ -41,6 +41,28 @@ public sealed class ShardJobTests : IDisposable
     }
 
     [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void What_killed_processes_leave_half_written_or_half_removed_is_gone_at_the_end(bool finished)
+    {
+        if (finished)
+        {
+            Run(Archive);
+        }
+
+        // Killed while the manifest was written, while the folder was probed, while shards were merged or removed.
+        Directory.CreateDirectory(Parts);
+        string[] names = [".manifest.json.0.tmp", ".writable.0.tmp", ".merging.tmp", ".shard-000001.npz.0.tmp"];
+        foreach (string name in finished ? [.. names, "shard-000001.npz"] : names)
+        {
+            File.WriteAllText(Path.Combine(Parts, name), "half");
+        }
+
+        Assert.True(Run(Archive).IsComplete);
+        Assert.Equal(["a.npz", "a.npz.json"], _folder.Names);
+    }
+
+    [Theory]
     [InlineData(0)]
     [InlineData(1)]
     [InlineData(5)]

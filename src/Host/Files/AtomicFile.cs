@@ -56,7 +56,16 @@ public static class AtomicFile
     public static void RemoveLeftovers(string path)
     {
         string full = Path.GetFullPath(path);
-        foreach (string leftover in Directory.EnumerateFiles(Path.GetDirectoryName(full)!, $".{Path.GetFileName(full)}.*{Extension}"))
+        RemoveAbandoned(Path.GetDirectoryName(full)!, $".{Path.GetFileName(full)}.*{Extension}");
+    }
+
+    /// <summary>The same for all files of a folder, and for files of other purposes that are called <c>.NAME.tmp</c> and open without sharing as long as they are needed.</summary>
+    /// <param name="folder">The folder.</param>
+    public static void RemoveAllLeftovers(string folder) => RemoveAbandoned(folder, $".*{Extension}");
+
+    private static void RemoveAbandoned(string folder, string pattern)
+    {
+        foreach (string leftover in Directory.EnumerateFiles(folder, pattern))
         {
             try
             {

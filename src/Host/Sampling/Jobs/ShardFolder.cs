@@ -106,24 +106,45 @@ public sealed class ShardFolder
         }
     }
 
-    /// <summary>Removes the shards, the manifest last: until then the folder is one of this job.</summary>
+    /// <summary>Removes the shards and what killed processes left half-written, the manifest last: until then the folder is one of this job.</summary>
     /// <exception cref="InvalidFileException">A file cannot be removed.</exception>
-    public void Delete()
+    public void Delete() => Delete(Path);
+
+    /// <summary>Removes what a process left that was killed when the job was finished and its folder was being removed.</summary>
+    /// <param name="path">The folder; it may be gone.</param>
+    /// <param name="job">The job. A folder of another is left alone, and so is what cannot be removed: the job is finished.</param>
+    internal static void DeleteRemains(string path, JobManifest job)
+    {
+        string manifest = System.IO.Path.Combine(path, ManifestName);
+        try
+        {
+            if (Directory.Exists(path) && (!File.Exists(manifest) || ReadManifest(manifest).Sha256 == job.Sha256))
+            {
+                Delete(path);
+            }
+        }
+        catch (InvalidFileException)
+        {
+            // In nobody's way.
+        }
+    }
+
+    private static void Delete(string path)
     {
         try
         {
-            for (int i = 0; i < Job.Shards; i++)
+            foreach (string shard in Directory.EnumerateFiles(path, "shard-*.npz"))
             {
-                AtomicFile.RemoveLeftovers(FileOf(i));
-                File.Delete(FileOf(i));
+                File.Delete(shard);
             }
 
-            File.Delete(System.IO.Path.Combine(Path, ManifestName));
+            AtomicFile.RemoveAllLeftovers(path);
+            File.Delete(System.IO.Path.Combine(path, ManifestName));
 
             // What somebody else has put there is his.
-            if (!Directory.EnumerateFileSystemEntries(Path).Any())
+            if (!Directory.EnumerateFileSystemEntries(path).Any())
             {
-                Directory.Delete(Path);
+                Directory.Delete(path);
             }
         }
         catch (DirectoryNotFoundException)
@@ -132,7 +153,7 @@ public sealed class ShardFolder
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new InvalidFileException(Path, "", $"cannot be removed: {e.Message}", e);
+            throw new InvalidFileException(path, "", $"cannot be removed: {e.Message}", e);
         }
     }
 

@@ -53,6 +53,7 @@ internal sealed class ShardJob : SampleJob
             OutputFolder.Prepare(output.Path);
             if (ReceiptFile.IsDone(output.Path, job.Settings))
             {
+                ShardFolder.DeleteRemains(output.Path + PartsExtension, job);
                 return new ShardJob(sampler, request, output, job, folder: null) { Tell = tell };
             }
         }
