@@ -47,6 +47,7 @@ internal sealed class SamplerComparison
         int steps = sampler.StepsOf(request);
         SamplerKind kind = sampler.Table.Sampler;
         int first = _pixels.Count;
+        StepHashes hashes = new(request.Count, steps);
         console.Tell($"{SamplerKinds.NameOf(kind)}: {request.Count} images");
         long start = Stopwatch.GetTimestamp();
         SampleProgress.Run(console.Progress, request.Count, steps, progress =>
@@ -54,14 +55,14 @@ internal sealed class SamplerComparison
             for (int at = 0; at < request.Count; at += request.BatchSize)
             {
                 int count = Math.Min(request.BatchSize, request.Count - at);
-                _pixels.AddRange(Images.ToBytes(sampler.Sample(request, at, count, _ => progress(count), cancellationToken: cancellationToken).Images));
+                _pixels.AddRange(Images.ToBytes(sampler.Sample(request, at, count, hashes, at, _ => progress(count), cancellationToken: cancellationToken).Images));
             }
         });
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
 
-        // Without hashes of steps, which would be timed too.
-        using ReceiptBuilder receipt = new(new ReceiptImages(0, request.Count, sampler.Height, sampler.Width, sampler.Channels), steps: null);
-        receipt.Add(CollectionsMarshal.AsSpan(_pixels)[first..], hashes: null);
+        // The hashes of steps are timed too, in every row alike; they cost less than runs differ among themselves (docs/reliability.md).
+        using ReceiptBuilder receipt = new(new ReceiptImages(0, request.Count, sampler.Height, sampler.Width, sampler.Channels), steps);
+        receipt.Add(CollectionsMarshal.AsSpan(_pixels)[first..], hashes);
         _receipts.Add((SamplerKinds.NameOf(kind), receipt.Finish(JobIdentity.Of(sampler, request))));
         _table.AddRow(
             SamplerKinds.NameOf(kind),
