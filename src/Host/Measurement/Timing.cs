@@ -27,8 +27,9 @@ public sealed record Timing(int Repeats, double MedianMs, double LowerQuartileMs
 /// <param name="Spread">The spread that is small enough.</param>
 /// <param name="LeastRepeats">Repeats that there are in any case.</param>
 /// <param name="MostRepeats">Repeats after which no more are made.</param>
-/// <param name="WarmUps">Runs before the first repeat.</param>
-public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int LeastRepeats = 5, int MostRepeats = 100, int WarmUps = 2)
+/// <param name="WarmUps">Runs before the first repeat, at least.</param>
+/// <param name="WarmUpMs">How long they last, at least: what the runtime compiles anew after a tenth of a second is then compiled.</param>
+public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int LeastRepeats = 5, int MostRepeats = 100, int WarmUps = 2, double WarmUpMs = 250)
 {
     /// <summary>Measures until the spread is small, or the time is up.</summary>
     /// <param name="measure">Runs the thing once and returns how long it took in milliseconds.</param>
@@ -38,20 +39,8 @@ public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int Le
     {
         ArgumentNullException.ThrowIfNull(measure);
         Stopwatch watch = Stopwatch.StartNew();
-        for (int i = 0; i < WarmUps; i++)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            measure();
-        }
-
-        List<double> times = [];
-        do
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            times.Add(measure());
-        }
-        while (GoesOn(times, watch));
-        return Timing.Of([.. times]);
+        WarmUp(measure, watch, cancellationToken);
+        return Timing.Of(Repeat(measure, watch, cancellationToken));
     }
 
     /// <summary>Measures two things in turns, so that whatever else the machine does hits both.</summary>
@@ -61,16 +50,40 @@ public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int Le
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public (Timing First, Timing Second) MeasureInTurns(Func<double> first, Func<double> second, CancellationToken cancellationToken = default)
     {
+        ArgumentNullException.ThrowIfNull(first);
         ArgumentNullException.ThrowIfNull(second);
+        Stopwatch watch = Stopwatch.StartNew();
         List<double> others = [];
-        Timing one = Measure(
-            () =>
-            {
-                others.Add(second());
-                return first();
-            },
-            cancellationToken);
-        return (one, Timing.Of([.. others.Skip(WarmUps)]));
+        double InTurns()
+        {
+            others.Add(second());
+            return first();
+        }
+
+        WarmUp(InTurns, watch, cancellationToken);
+        others.Clear();
+        return (Timing.Of(Repeat(InTurns, watch, cancellationToken)), Timing.Of([.. others]));
+    }
+
+    private void WarmUp(Func<double> measure, Stopwatch watch, CancellationToken cancellationToken)
+    {
+        for (int i = 0; i < WarmUps || watch.Elapsed.TotalMilliseconds < Math.Min(WarmUpMs, TimeLimit.TotalMilliseconds); i++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            measure();
+        }
+    }
+
+    private double[] Repeat(Func<double> measure, Stopwatch watch, CancellationToken cancellationToken)
+    {
+        List<double> times = [];
+        do
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            times.Add(measure());
+        }
+        while (GoesOn(times, watch));
+        return [.. times];
     }
 
     private bool GoesOn(List<double> times, Stopwatch watch) =>

@@ -89,6 +89,7 @@ internal sealed unsafe class AttentionForward<T> : CpuKernel
 
     private nint ScoreFloats => (nint)BlockRows * _scoreRow;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int queryPart = part % _queryParts, head = part / _queryParts % _shape.Heads, image = part / _queryParts / _shape.Heads;

@@ -42,6 +42,7 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
 
     public override int Parts => _shape.N * _shape.Heads;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int head = part % _shape.Heads, image = part / _shape.Heads, tokens = _shape.T, size = _shape.HeadSize, step = _shape.Step;
@@ -96,6 +97,7 @@ internal sealed unsafe class AttentionBackward<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float Dot(float* a, float* b, int count)
     {
         T sum = T.Create(0f);

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Kernels.Backends.Cpu;
 
 /// <summary>
@@ -52,6 +54,7 @@ internal sealed unsafe class BatchedGemmKernel<T> : CpuKernel
 
     public override int Parts => _shape.Batch * _panels;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int batch = part / _panels, first = part % _panels * MicroKernel<T>.Columns, columns = Math.Min(MicroKernel<T>.Columns, _shape.N - first);

@@ -1,10 +1,12 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y[r,c] = x[r,c] + e[r / rowsPerImage, c]; with one image for all rows it adds a bias. The output may be x.</summary>
 internal sealed unsafe class AddRowKernel(float* x, float* e, float* y, int rows, int channels, int rowsPerImage) : RangeKernel(new WorkItems(rows, channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int row = begin; row < end; row++)
@@ -21,6 +23,7 @@ internal sealed unsafe class AddRowKernel(float* x, float* e, float* y, int rows
 /// <summary>y[n,t,c] = x[n,t,c] + p[c,t]. The output may be x.</summary>
 internal sealed unsafe class AddPositionalKernel(float* x, float* p, float* y, int images, int tokens, int channels) : RangeKernel(new WorkItems(images * tokens, channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int row = begin; row < end; row++)
@@ -39,6 +42,7 @@ internal sealed unsafe class AddPositionalKernel(float* x, float* p, float* y, i
 internal sealed unsafe class ScaleShiftKernel(float* x, float* scaleShift, float* y, int rows, int channels, int rowsPerImage, bool gradient)
     : RangeKernel(new WorkItems(rows, channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int row = begin; row < end; row++)
@@ -61,6 +65,7 @@ internal sealed unsafe class ScaleShiftKernel(float* x, float* scaleShift, float
 /// <summary>y[n,c] = factor · Σ_r x[n,r,c].</summary>
 internal sealed unsafe class SpatialSumKernel(float* x, float* y, int images, int rows, int channels, float factor) : RangeKernel(new WorkItems(images, rows * channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int image = begin; image < end; image++)
@@ -82,6 +87,7 @@ internal sealed unsafe class SpatialSumKernel(float* x, float* y, int images, in
 internal sealed unsafe class SpatialBroadcastKernel(float* x, float* residual, float* y, int images, int rows, int channels, float factor)
     : RangeKernel(new WorkItems(images * rows, channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int row = begin; row < end; row++)

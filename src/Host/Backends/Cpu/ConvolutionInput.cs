@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Kernels.Backends.Cpu;
 
 /// <summary>The one or two tensors that a direct convolution reads, and where in them each tap of an output pixel looks.</summary>
@@ -40,6 +42,7 @@ internal sealed unsafe class ConvolutionInput
     /// <param name="count">Number of pixels, no more than are left in the row.</param>
     /// <param name="slot">The first pointer; the pixels' pointers of a tap lie side by side.</param>
     /// <param name="slots">Pointers from one tap to the next.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Locate(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, int count, float** slot, int slots)
     {
         Locate(phase, at, count, _x1, C1, slot, slots);
@@ -59,6 +62,7 @@ internal sealed unsafe class ConvolutionInput
     /// <param name="slot">The first pointer; the pixels' pointers of a row of the filter lie side by side.</param>
     /// <param name="slots">Pointers from one row of the filter to the next.</param>
     /// <param name="copies">Room for taps times channels, for each pixel.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void LocateRows(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, int count, float** slot, int slots, float* copies)
     {
         ConvolutionGeometry g = _geometry;
@@ -87,6 +91,7 @@ internal sealed unsafe class ConvolutionInput
     }
 
     // Copies what the taps see, both inputs of a tap before the next tap.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Gather(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, float* target)
     {
         ConvolutionGeometry g = _geometry;
@@ -102,6 +107,7 @@ internal sealed unsafe class ConvolutionInput
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Locate(ConvolutionGeometry.Phase phase, in ConvolutionGeometry.Cursor at, int count, float* x, int channels, float** slot, int slots)
     {
         ConvolutionGeometry g = _geometry;
@@ -131,6 +137,7 @@ internal sealed unsafe class ConvolutionInput
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float* Copy(float* target, float* source, int count)
     {
         for (int i = 0; i < count; i++)

@@ -4,6 +4,10 @@ namespace Kernels.Backends.Cpu;
 /// One numeric kernel with every pointer bound at construction: the arena does not move, so a run allocates nothing.
 /// Parts write disjoint pieces of the outputs and may run in any order on any worker; how a kernel is split never changes a result.
 /// </summary>
+/// <remarks>
+/// Whatever runs within a kernel is compiled with all optimisations at its first call, and not from the runtime's profile: from that it would take the most frequent kernel into
+/// <see cref="WorkerPool"/>, whose code then exceeds what may be inlined, and vector operations become calls. A step took twice as long in one process of three.
+/// </remarks>
 internal abstract unsafe class CpuKernel
 {
     /// <summary>Number of independent pieces, fixed at construction.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Kernels.Backends.Cpu;
@@ -46,6 +47,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
 
     private nint CopyFloats => (nint)_weights.Taps * _weights.Inputs;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         ref Part p = ref _parts[part];
@@ -94,6 +96,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
     private int PointersOf(ConvolutionGeometry.Phase phase) => _byRows ? phase.Taps.Length / phase.RowTaps : _input.PointersOf(phase);
 
     // Fills the table of row pointers, [tile][input][tap][row of the tile], and where each pixel's result goes.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Locate(ConvolutionGeometry.Phase phase, int first, int pixels, float** table, float* copies, int* outputRows)
     {
         int pointers = PointersOf(phase);
@@ -124,6 +127,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Multiply(ConvolutionGeometry.Phase phase, int pixels, float** table, int* outputRows, int firstPanel, int endPanel)
     {
         int columns = MicroKernel<T>.Columns, pointers = PointersOf(phase), rowTerms = phase.RowTaps * _weights.Inputs;
@@ -150,6 +154,7 @@ internal sealed unsafe class DirectConvolution<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Sum(ConvolutionGeometry.Phase phase, int rows, float** pointers, float* weights, float* tile)
     {
         int columns = MicroKernel<T>.Columns;

@@ -32,6 +32,7 @@ internal sealed unsafe class DotConvolution<T> : CpuKernel
 
     public override int Parts => _parts.Length;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         (int phaseIndex, int first, int end) = _parts[part];

@@ -1,10 +1,12 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y = a + b. The output may be either operand.</summary>
 internal sealed unsafe class AddKernel(float* a, float* b, float* y, int elements) : RangeKernel(new WorkItems(elements, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int n = end - begin;
@@ -15,6 +17,7 @@ internal sealed unsafe class AddKernel(float* a, float* b, float* y, int element
 /// <summary>y = a · b. The output may be either operand.</summary>
 internal sealed unsafe class MultiplyKernel(float* a, float* b, float* y, int elements) : RangeKernel(new WorkItems(elements, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int n = end - begin;
@@ -25,12 +28,14 @@ internal sealed unsafe class MultiplyKernel(float* a, float* b, float* y, int el
 /// <summary>y = value everywhere.</summary>
 internal sealed unsafe class FillKernel(float value, float* y, int elements) : RangeKernel(new WorkItems(elements, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end) => new Span<float>(y + begin, end - begin).Fill(value);
 }
 
 /// <summary>y = max(x, 0). The output may be the operand.</summary>
 internal sealed unsafe class ReLUKernel(float* x, float* y, int elements) : RangeKernel(new WorkItems(elements, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end) =>
         TensorPrimitives.Max(new ReadOnlySpan<float>(x + begin, end - begin), 0f, new Span<float>(y + begin, end - begin));
 }
@@ -38,6 +43,7 @@ internal sealed unsafe class ReLUKernel(float* x, float* y, int elements) : Rang
 /// <summary>dx = dy where x is positive, else zero. The output may be either operand.</summary>
 internal sealed unsafe class ReLUGradientKernel(float* dy, float* x, float* dx, int elements) : RangeKernel(new WorkItems(elements, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int i = begin; i < end; i++)
@@ -51,6 +57,7 @@ internal sealed unsafe class ReLUGradientKernel(float* dy, float* x, float* dx, 
 internal sealed unsafe class SiLUKernel<T>(float* x, float* y, int elements) : RangeKernel(new WorkItems(elements, 1))
     where T : unmanaged, ISimd<T>
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end) => VectorMath.SiLU<T>(x + begin, y + begin, end - begin);
 }
 
@@ -58,6 +65,7 @@ internal sealed unsafe class SiLUKernel<T>(float* x, float* y, int elements) : R
 internal sealed unsafe class SiLUGradientKernel<T>(float* dy, float* x, float* dx, int elements) : RangeKernel(new WorkItems(elements, 1))
     where T : unmanaged, ISimd<T>
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int i = begin;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Kernels.Ops;
 
 namespace Kernels.Backends.Cpu;
@@ -5,6 +6,7 @@ namespace Kernels.Backends.Cpu;
 /// <summary>y[n] = table[label[n]].</summary>
 internal sealed unsafe class EmbeddingKernel(int* labels, float* table, float* y, int images, int classes, int width) : RangeKernel(new WorkItems(images, width))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)
@@ -20,6 +22,7 @@ internal sealed unsafe class TimestepEmbeddingKernel(float* t, float* y, int ima
 {
     private readonly float[] _frequencies = TimestepFrequencies.Create(dimension, maxPeriod);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int half = dimension / 2;
@@ -45,6 +48,7 @@ internal sealed unsafe class TimestepEmbeddingGradientKernel(float* dy, float* t
 {
     private readonly float[] _frequencies = TimestepFrequencies.Create(dimension, maxPeriod);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int half = dimension / 2;

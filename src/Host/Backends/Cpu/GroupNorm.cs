@@ -97,6 +97,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
 
     public override int Parts => _shape.N * _partsPerImage;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int image = part / _partsPerImage, firstGroup = part % _partsPerImage * _groupsPerPart;
@@ -124,6 +125,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         Finish(_x.Second(_shape, image, first + split), image, first + split, mean + split, factor + split, shift + split, channels - split);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Gather(GroupNormRows x, float* mean, float* m2, int channels)
     {
         int whole = channels - (channels % T.Count);
@@ -135,6 +137,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Finish(GroupNormRows x, int image, int first, float* mean, float* factor, float* shift, int channels)
     {
         int whole = channels - (channels % T.Count);
@@ -153,6 +156,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void ApplyPooled(float* x, float* y, float* mean, float* factor, float* shift, int whole, int channels)
     {
         nint row = (nint)_pooledWidth * _shape.C;
@@ -245,6 +249,7 @@ internal sealed unsafe class GroupNormForward<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void MergeChannels(float* mean, float* m2, float* statistics)
     {
         int channels = _shape.GroupChannels;
@@ -307,6 +312,7 @@ internal static unsafe class GroupNormCoefficients
     /// <param name="mean">Receives the group's mean, once per channel.</param>
     /// <param name="factor">Receives rstd gamma (1 + scale).</param>
     /// <param name="shift">Receives beta (1 + scale) + shift.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Fill(
         in GroupNormShape shape, int image, int first, float* statistics, float* gamma, float* beta, float* scaleShift, float* mean, float* factor, float* shift)
     {

@@ -68,6 +68,7 @@ internal sealed unsafe class GroupNormBackward<T> : CpuKernel
 
     public override int Parts => _shape.N * _partsPerImage;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int image = part / _partsPerImage, firstGroup = part % _partsPerImage * _groupsPerPart;
@@ -165,6 +166,7 @@ internal sealed unsafe class GroupNormBackward<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Merge(float* factor, float* sums, float* products, float rstd)
     {
         int channels = _shape.GroupChannels;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Kernels.Diffusion;
 
 namespace Kernels.Backends.Cpu;
@@ -24,6 +25,7 @@ internal sealed unsafe class KnownRegionKernel(float* x, float* known, float* ma
     // Elements whose noise is on the stack at a time.
     private const int Block = 256;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int row = shape[2] * shape[3];
@@ -38,6 +40,7 @@ internal sealed unsafe class KnownRegionKernel(float* x, float* known, float* ma
     }
 
     // The same operations in the same order as the device's kernel, each rounded by itself.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Run(int image, int first, int count)
     {
         ReadOnlySpan<float> row = levels.Row;

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Kernels.Backends.Cpu;
 
 /// <summary>Extents of y[M, N] = x[M, K] w[N, K]^T; the inputs of a row may lie in two tensors [M, K - K2] and [M, K2].</summary>
@@ -95,6 +97,7 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
 
     public override int Parts => _rowParts * _panelParts;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int blocks = (_shape.M + BlockRows - 1) / BlockRows;
@@ -108,6 +111,7 @@ internal sealed unsafe class LinearKernel<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Block(int first, int count, int firstPanel, int endPanel, int worker)
     {
         int k = _shape.K1, k2 = _shape.K2, columns = MicroKernel<T>.Columns;

@@ -1,10 +1,12 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 
 namespace Kernels.Backends.Cpu;
 
 /// <summary>y[n] = x[n] − max − log Σ exp(x[n] − max). The output may be x.</summary>
 internal sealed unsafe class LogSoftmaxKernel(float* x, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, classes))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)
@@ -29,6 +31,7 @@ internal sealed unsafe class LogSoftmaxKernel(float* x, float* y, int rows, int 
 /// <summary>dx[n] = dy[n] − exp(y[n]) · Σ dy[n]. The output may be dy.</summary>
 internal sealed unsafe class LogSoftmaxGradientKernel(float* dy, float* y, float* dx, int rows, int classes) : RangeKernel(new WorkItems(rows, classes))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)
@@ -47,6 +50,7 @@ internal sealed unsafe class LogSoftmaxGradientKernel(float* dy, float* y, float
 internal sealed unsafe class LabelGradientKernel(float* x, int* labels, float* dx, float* logProbability, int rows, int classes, float factor)
     : RangeKernel(new WorkItems(rows, classes))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)
@@ -79,6 +83,7 @@ internal sealed unsafe class LabelGradientKernel(float* x, int* labels, float* d
 /// <summary>y[n] = x[n, label[n]].</summary>
 internal sealed unsafe class SelectLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)
@@ -91,6 +96,7 @@ internal sealed unsafe class SelectLabelKernel(float* x, int* labels, float* y, 
 /// <summary>y[n, label[n]] = x[n], zero elsewhere.</summary>
 internal sealed unsafe class ScatterLabelKernel(float* x, int* labels, float* y, int rows, int classes) : RangeKernel(new WorkItems(rows, classes))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)

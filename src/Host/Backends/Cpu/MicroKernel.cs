@@ -35,6 +35,7 @@ internal static unsafe class MicroKernel<T>
 
     /// <summary>How many rows the next tile should have.</summary>
     /// <param name="left">Rows that are left, at least 1.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int NextRows(int left) => s_split[Math.Min(left, s_split.Length - 1)];
 
     /// <summary>Cycles per inner term that so many rows take, cut into tiles by <see cref="NextRows"/>.</summary>
@@ -56,6 +57,7 @@ internal static unsafe class MicroKernel<T>
     /// <param name="tile">Result, rows of Columns.</param>
     /// <param name="tileRow">Floats from one row of <paramref name="tile"/> to the next.</param>
     /// <param name="accumulate">Whether to add to what the tile holds.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Multiply(int rows, float** a, nint aStep, int taps, int k, float* b, nint bTap, float* tile, nint tileRow, bool accumulate)
     {
         switch (rows)

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Kernels.Backends.Cpu;
 
 /// <summary>
@@ -86,6 +88,7 @@ internal sealed unsafe class PackedWeights : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _buffer.Dispose();
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Fill(float* weight, nint outputStride, nint inputStride)
     {
         if (Rows)
@@ -113,6 +116,7 @@ internal sealed unsafe class PackedWeights : IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void FillRows(float* weight, nint outputStride, nint inputStride)
     {
         float* target = Pointer;

@@ -58,6 +58,7 @@ internal static unsafe class Panels<T>
     public static int RoundUp(int columns) => (columns + MicroKernel<T>.Columns - 1) / MicroKernel<T>.Columns * MicroKernel<T>.Columns;
 
     /// <summary>Packs as many panels as the columns need, one behind the other.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void PackAll(float* source, nint sourceRow, int k, int columns, float scale, float* panels)
     {
         for (int first = 0; first < columns; first += MicroKernel<T>.Columns, panels += (nint)k * MicroKernel<T>.Columns)
@@ -67,6 +68,7 @@ internal static unsafe class Panels<T>
     }
 
     /// <summary>Packs as many transposed panels as the columns need, one behind the other.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void PackAllTransposed(float* source, nint sourceRow, int columns, int k, float scale, float* panels)
     {
         for (int first = 0; first < columns; first += MicroKernel<T>.Columns, panels += (nint)k * MicroKernel<T>.Columns)

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Kernels.Backends.Cpu;
 
 /// <summary>A kernel over items that do not depend on each other: a part is a run of them.</summary>
@@ -22,6 +24,7 @@ internal abstract class RangeKernel : CpuKernel
     public sealed override int Parts { get; }
 
     /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public sealed override void Run(int part, int worker) => RunRange(part * _grain, Math.Min(_items, (part + 1) * _grain));
 
     /// <summary>Computes a run of items.</summary>

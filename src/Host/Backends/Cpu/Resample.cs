@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 
 namespace Kernels.Backends.Cpu;
 
@@ -6,6 +7,7 @@ namespace Kernels.Backends.Cpu;
 internal sealed unsafe class Pool2xKernel(float* x, float* y, int images, int height, int width, int channels, float factor)
     : RangeKernel(new WorkItems(images * (height / 2), width / 2 * channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int outHeight = height / 2;
@@ -32,6 +34,7 @@ internal sealed unsafe class Pool2xKernel(float* x, float* y, int images, int he
 internal sealed unsafe class Upsample2xKernel(float* x, float* y, int images, int height, int width, int channels, float factor)
     : RangeKernel(new WorkItems(images * height, width * channels))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int inHeight = height / 2;
@@ -96,6 +99,7 @@ internal sealed unsafe class BilinearUpsampleKernel(float* x, float* y, int imag
     private readonly BilinearAxis _rows = new(height, outHeight);
     private readonly BilinearAxis _columns = new(width, outWidth);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int row = begin; row < end; row++)
@@ -126,6 +130,7 @@ internal sealed unsafe class BilinearUpsampleGradientKernel(float* dy, float* dx
     private readonly BilinearAxis _rows = new(height, outHeight);
     private readonly BilinearAxis _columns = new(width, outWidth);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         for (int n = begin; n < end; n++)
@@ -148,6 +153,7 @@ internal sealed unsafe class BilinearUpsampleGradientKernel(float* dy, float* dx
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Give(float* image, int i, int j, float* source, float weight)
     {
         float* target = image + ((((nint)i * width) + j) * channels);

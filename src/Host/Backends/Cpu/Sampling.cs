@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Kernels.Diffusion;
 using Kernels.Diffusion.Steps;
 
@@ -71,12 +72,14 @@ internal sealed unsafe class StepTimestepsKernel(float* table, int steps, int* s
 {
     private readonly StepRowPointer _row = new(table, steps, step);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end) => new Span<float>(t + begin, end - begin).Fill(_row.Row[StepColumn.ModelTimestep]);
 }
 
 /// <summary>t[k·N + n] = the timestep of step first + k, or of the last.</summary>
 internal sealed unsafe class ChunkTimestepsKernel(float* table, int steps, int* first, float* t, int chunk, int images) : RangeKernel(new WorkItems(chunk, images))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         if ((uint)*first >= (uint)steps)
@@ -111,6 +114,7 @@ internal readonly unsafe struct StepTablePointer(float* table, int rows, float* 
 /// <summary>The rows of the current step; an item is a table.</summary>
 internal sealed unsafe class SelectStepKernel(int* step, int* first, int steps, StepTablePointer[] tables) : RangeKernel(new WorkItems(tables.Length, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         int row = *step - *first;
@@ -129,12 +133,14 @@ internal sealed unsafe class SelectStepKernel(int* step, int* first, int steps, 
 /// <summary>The counter plus one.</summary>
 internal sealed unsafe class AdvanceStepKernel(int* step, int* next) : RangeKernel(new WorkItems(1, 1))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end) => *next = *step + 1;
 }
 
 /// <summary>Normal noise; an item is an image.</summary>
 internal sealed unsafe class StepNoiseKernel(int* seed, int* indices, int* step, float* noise, int images, int elements) : RangeKernel(new WorkItems(images, elements))
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         ulong key = ((ulong)(uint)seed[1] << 32) | (uint)seed[0];
@@ -153,6 +159,7 @@ internal sealed unsafe class ClassifierFreeGuidanceKernel(Parameterization param
     private readonly int _outputs = shape[3];
     private readonly nint _half = shape.Elements;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         nint offset = (nint)begin * _outputs;
@@ -193,6 +200,7 @@ internal sealed unsafe class SamplerUpdateKernel(
     private readonly int _channels = shape[3];
     private readonly int _outputs = shape[3] * op.Parameterization.OutputsPerChannel;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void RunRange(int begin, int end)
     {
         if (!op.ClassifierFree)
@@ -219,6 +227,7 @@ internal sealed unsafe class SamplerUpdateKernel(
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Update(int begin, int end, ReadOnlySpan<float> output)
     {
         nint offset = (nint)begin * _channels;

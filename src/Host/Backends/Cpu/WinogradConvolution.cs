@@ -95,6 +95,7 @@ internal sealed unsafe class WinogradConvolution<T> : CpuKernel
         return winograd + (TransformOfWeights * shape.Cin * vectorsOut) < direct;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void Run(int part, int worker)
     {
         int block = part / _partition.PanelGroups, group = part % _partition.PanelGroups;
@@ -148,6 +149,7 @@ internal sealed unsafe class WinogradConvolution<T> : CpuKernel
     }
 
     // The 36 pixels of a tile; what lies outside the image is zeros.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Locate(float* x, int channels, int image, int top, int left, float** pixels)
     {
         float* zeros = _scratch.Zeros;
@@ -171,6 +173,7 @@ internal sealed unsafe class WinogradConvolution<T> : CpuKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Multiply(int tiles, int channels, float* input, float* weights, float* sums, bool accumulate)
     {
         float** rows = stackalloc float*[MicroKernel<T>.MaxRows];

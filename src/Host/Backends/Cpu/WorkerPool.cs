@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 
 namespace Kernels.Backends.Cpu;
@@ -43,6 +44,7 @@ internal sealed class WorkerPool : IDisposable
 
     /// <summary>Runs all parts of a kernel and returns when they are done. Only one thread may call this at a time.</summary>
     /// <param name="kernel">The kernel.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Run(CpuKernel kernel)
     {
         int parts = kernel.Parts;
@@ -101,6 +103,7 @@ internal sealed class WorkerPool : IDisposable
 
     private static int Generation(long ticket) => (int)(ticket >> 32);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Work(int worker)
     {
         int seen = 0;
@@ -119,6 +122,7 @@ internal sealed class WorkerPool : IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Claim(int generation, CpuKernel kernel, int worker)
     {
         while (true)
