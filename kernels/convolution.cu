@@ -10,13 +10,15 @@
 //   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and, if GROUPS is not 0,
 //   from them, by the last block of an image (last_block.cuh), statistics[n,g] = (mean, 1 / sqrt(variance + EPSILON)) of the GROUPS groups of channels that a norm to come wants.
 //   Where that norm reads y beside another tensor of OTHER channels, written before, its partials, of OTHER_TILES tiles of OTHER_ROWS pixels, are taken in as well.
+//   With NORM_GRADIENT y is dy of a group-norm of GROUPS groups: partials[n,t,o] = (sum of g, sum of g x^) over tile t, and by the last block of an image statistics[n,g] = their
+//   means over the groups (convolution_norm.cuh).
 //
 // Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
 //   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
-//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]; what that norm knows: NormInputs. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
 //   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
-// Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y). This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
+// Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y), and the x of a norm. This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
 //   and for O*KH*KW*C*sizeof(P) * N*OH*OW/BM of w. Operations: 2*N*OH*OW*O*KH*KW*C.
 // Source: torch.nn.functional.conv2d; implicit GEMM as in Chetlur et al. 2014, "cuDNN". No patch matrix is written: its bytes would be nine times those of x. Winograd's
 //   transforms save products that tensor cores have to spare, at the price of exactness in 16 bits.
@@ -93,6 +95,11 @@
 #define OTHER_ROWS 1
 #define OTHER_FIRST 0
 #endif
+#ifndef NORM_GRADIENT
+#define NORM_GRADIENT 0
+#define NORM_X float
+#define NORM_STATISTICS float
+#endif
 #ifndef TENSOR_CORES
 #define TENSOR_CORES 0
 #endif
@@ -109,7 +116,7 @@ constexpr int SCALE = UPSAMPLE ? 2 : SPREAD;
 
 static_assert(!UPSAMPLE || SPREAD == 1, "an up-sampled input is not spread as well");
 static_assert(!SKIP || (STRIDE == 1 && SPREAD == 1 && !UPSAMPLE), "the skip connection keeps the resolution");
-static_assert(!STATISTICS || SPREAD == 1, "tiles of statistics are runs of pixels");
+static_assert(!(STATISTICS || NORM_GRADIENT) || SPREAD == 1, "tiles of statistics are runs of pixels");
 
 // Extents of the output pixels of a class, and the first row and column of the window that meets a pixel of x.
 struct Class
@@ -187,11 +194,13 @@ extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1
 
 #ifdef BM
 #include "convolution_tile.cuh"
+#include "convolution_norm.cuh"
 #include "last_block.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials,
-                const float2* other, float2* statistics, unsigned* tickets, int images)
+                const float2* other, float2* statistics, unsigned* tickets, const NORM_X* norm_x, const NORM_STATISTICS* norm_statistics, const float* gamma, const float* beta,
+                const NORM_SCALE_SHIFT* scale_shift, int images)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const Class part(blockIdx.z);
@@ -222,9 +231,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
 
     float* sC = reinterpret_cast<float*>(shared);  // [BM, BN] in rows of ROW_SUMS
     sums.write(sC);
+#if NORM_GRADIENT
+    __shared__ __align__(16) NormParameters sNorm;
+    sNorm.read({norm_x, norm_statistics, gamma, beta, scale_shift}, blockIdx.x / TILES, first_o);
+#endif
     __syncthreads();
     constexpr int V = O % 4 == 0 ? 4 : 1;
-    for (int k = threadIdx.x; k < BM * BN / V; k += THREADS)
+#if NORM_GRADIENT
+    // A thread keeps to its channels; the last ones may have no work.
+    constexpr int WRITERS = THREADS / (BN / V) * (BN / V);
+    NormSums<V> norm(sNorm, threadIdx.x % (BN / V) * V);
+#else
+    constexpr int WRITERS = THREADS;
+#endif
+    for (int k = threadIdx.x; k < BM * BN / V && threadIdx.x < WRITERS; k += WRITERS)
     {
         const int row = k / (BN / V), column = k % (BN / V) * V, o = first_o + column;
         const OutputPixel pixel(part, row, images);
@@ -269,7 +289,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
                 value[v] = to_float(from_float<Y>(value[v]));
             store(sC + row * ROW_SUMS + column, value);
         }
+#if NORM_GRADIENT
+#pragma unroll
+        for (int v = 0; v < V; v++)
+            value[v] = to_float(from_float<Y>(value[v]));
+        norm.add(norm_x, pixel.n, pixel.i, pixel.j, o, value);
+#endif
     }
+#if NORM_GRADIENT
+    norm.write(sC, first_o, partials);
+    const int image = blockIdx.x / TILES;
+    if (is_last_block(tickets + image, TILES * gridDim.y))
+        group_means<THREADS / 32, PIXELS * (NORM_POOL ? 4 : 1), GROUPS, O / GROUPS, TILES>(partials + image * (TILES * O), statistics + image * GROUPS);
+#endif
 #if STATISTICS
     write_statistics(sC, first_o, partials);
 #if GROUPS

@@ -28,7 +28,7 @@ static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 
 static_assert(THREADS % (8 * CHUNKS) == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels, rows that are swizzled alike");
 static_assert(STAGES >= 2, "one stage is multiplied while another is filled");
 
-// The output pixel of a row of the block's tile. Without statistics, tiles run on from image to image.
+// The output pixel of a row of the block's tile. Without statistics of what comes out, tiles run on from image to image.
 struct OutputPixel
 {
     int n, i, j;
@@ -38,7 +38,7 @@ struct OutputPixel
     {
         const int pixels = part.height * part.width;
         int m;
-        if (STATISTICS)
+        if (STATISTICS || NORM_GRADIENT)
         {
             m = blockIdx.x % TILES * BM + row;
             n = blockIdx.x / TILES;

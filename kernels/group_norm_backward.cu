@@ -8,12 +8,13 @@
 // Threads: group_norm.cuh; QUAD = 4 where anything is spread. As in the forward pass either one launch, group_norm_backward_fused, or two:
 //   group_norm_backward_partials   block (x, t, n): sums of g and of g x^ of each channel over a tile, partials [N][TILES][CHANNELS] float2; the last block of an image
 //                                  (last_block.cuh) makes means [N][GROUPS] float2 of them
-//   group_norm_backward_apply      block (x, t, n): dx
-// Least bytes: N * PIXELS * CHANNELS * (sizeof(DY) / 4 or 1 + sizeof(X) + sizeof(DX) + the residual's); two launches read dy and x twice.
+//   group_norm_backward_apply      block (x, t, n): dx; alone where the convolution that wrote dy has left the means (convolution_norm.cuh)
+// Least bytes: N * PIXELS * CHANNELS * (sizeof(DY) / 4 or 1 + sizeof(X) + sizeof(DX) + the residual's); two launches read dy and x twice, one launch or apply alone once.
 // Operations: 25 per element and an exponential, computed twice rather than kept: memory-bound all the same.
 // dx may lie over dy: a block, or a thread, reads what it needs before it writes there. No __restrict__ on either.
 // Source: the gradient that autograd derives from GroupNorm32, SiLU and avg_pool2d.
 #include "group_norm.cuh"
+#include "group_norm_gradient.cuh"
 #include "last_block.cuh"
 
 #ifndef DY
@@ -43,16 +44,6 @@ static_assert(QUAD == (POOL || RESIDUAL_POOL ? 4 : 1) && SPLIT == CHANNELS, "wha
 constexpr int DYS = POOL ? 1 : QUAD;              // packs of dy in a unit
 constexpr int RESIDUALS = RESIDUAL_POOL ? 1 : QUAD;
 
-// g of one element, and x^.
-__device__ __forceinline__ float gradient(float dy, float x, float mean, float rstd, float a, float b, float& x_hat)
-{
-    x_hat = (x - mean) * rstd;
-    float g = dy * a;
-    if (POOL)
-        g *= 0.25f;
-    return SILU ? g * silu_gradient(fmaf(x_hat, a, b)) : g;
-}
-
 // The readable one: a block of 256 threads per group.
 extern "C" __global__ void group_norm_backward_naive(
     const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, const RESIDUAL* residual, DX* dx)
@@ -71,7 +62,7 @@ extern "C" __global__ void group_norm_backward_naive(
         a *= scale;
         b = b * scale + to_float(scale_shift[(long long)n * 2 * CHANNELS + CHANNELS + c]);
 #endif
-        return gradient(to_float(dy[spread(pixel, POOL) * CHANNELS + c]), to_float(x[((long long)n * PIXELS + pixel) * CHANNELS + c]), mean, rstd, a, b, x_hat);
+        return norm_gradient<SILU, POOL>(to_float(dy[spread(pixel, POOL) * CHANNELS + c]), to_float(x[((long long)n * PIXELS + pixel) * CHANNELS + c]), mean, rstd, a, b, x_hat);
     };
     float sum = 0, product = 0, x_hat;
     for (int i = threadIdx.x; i < PIXELS * D; i += 256) {
@@ -128,7 +119,7 @@ __device__ __forceinline__ void add_unit(const Pack<DY, V> (&rDY)[DYS], const Pa
 #pragma unroll
         for (int i = 0; i < V; i++) {
             float x_hat;
-            const float g = gradient(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[i / UNITED], c.rstd[i / UNITED], c.a[i], c.b[i], x_hat);
+            const float g = norm_gradient<SILU, POOL>(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[i / UNITED], c.rstd[i / UNITED], c.a[i], c.b[i], x_hat);
             sums[0][i] += g;
             sums[1][i] = fmaf(g, x_hat, sums[1][i]);
         }
@@ -149,7 +140,7 @@ __device__ __forceinline__ void write_unit(
         for (int i = 0; i < V; i++) {
             const int j = i / UNITED;
             float x_hat;
-            const float g = gradient(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[j], c.rstd[j], c.a[i], c.b[i], x_hat);
+            const float g = norm_gradient<SILU, POOL>(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[j], c.rstd[j], c.a[i], c.b[i], x_hat);
             v[i] = c.rstd[j] * (g - means[0][j] - x_hat * means[1][j]);
             if (ADDED)
                 v[i] += r[q % RESIDUALS][i] * (RESIDUAL_POOL ? 0.25f : 1.0f);
@@ -188,23 +179,6 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_fused(
             write_unit(p, k, rDY[k], rX[k], c, means, residual, dx);
 }
 
-// Means over the groups of an image from partials [TILES][CHANNELS]. A warp takes a group at a time; lanes add in a fixed order.
-__device__ __forceinline__ void group_means(const float2* partials, float2* means)
-{
-    for (int g = threadIdx.x / 32; g < GROUPS; g += THREADS / 32) {
-        float sum = 0, product = 0;
-        for (int i = threadIdx.x % 32; i < TILES * D; i += 32) {
-            const float2 part = __ldcg(&partials[i / D * CHANNELS + g * D + i % D]);
-            sum += part.x;
-            product += part.y;
-        }
-        sum = warp_sum(sum);
-        product = warp_sum(product);
-        if (threadIdx.x % 32 == 0)
-            means[g] = make_float2(sum / (PIXELS * D), product / (PIXELS * D));
-    }
-}
-
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partials(
     const DY* dy, const X* x, const STATISTICS* statistics, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, float2* partials,
     float2* means, unsigned* tickets)
@@ -232,7 +206,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_partia
     for (int i = threadIdx.x; i < COLUMNS; i += THREADS)
         partials[((long long)p.n * TILES + blockIdx.y) * CHANNELS + blockIdx.x * COLUMNS + i] = make_float2(sSum[i], s.total[i]);
     if (is_last_block(tickets + p.n, gridDim.x * gridDim.y))
-        group_means(partials + (long long)p.n * TILES * CHANNELS, means + p.n * GROUPS);
+        group_means<THREADS / 32, PIXELS, GROUPS, D, TILES>(partials + (long long)p.n * TILES * CHANNELS, means + p.n * GROUPS);
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void group_norm_backward_apply(

@@ -14,8 +14,6 @@ namespace Kernels.Cli;
 /// <summary>The options that say where a plan runs and how it is fused.</summary>
 internal sealed class DeviceOptions
 {
-    private const string GroupNormStatistics = Backends.Gpu.GpuOptions.GroupNormStatistics;
-
     private readonly Option<string> _device = new("--device")
     {
         Description = "Where to compute: auto (a GPU if there is one, otherwise the CPU), cuda or cuda:N, emulator (the GPU's kernels on the CPU, checked), or cpu.",
@@ -66,7 +64,7 @@ internal sealed class DeviceOptions
 
     private readonly Option<string[]> _disableFusion = new("--disable-fusion")
     {
-        Description = $"Leave a fusion out, or all: {string.Join(", ", Diffusion.Rewrites.All.Select(f => f.Name))}; on a GPU also {GroupNormStatistics}. Repeatable.",
+        Description = $"Leave a fusion out, or all: {string.Join(", ", Diffusion.Rewrites.All.Select(f => f.Name))}; on a GPU also {string.Join(", ", Backends.Gpu.GpuOptions.Fusions.Select(f => f.Name))}. Repeatable.",
         HelpName = "name",
     };
 
@@ -180,7 +178,7 @@ internal sealed class DeviceOptions
     }
 
     /// <summary>Names of rewrites to leave out; those of a GPU's kernels are no rewrites and are in <see cref="GpuOptions"/>.</summary>
-    public string[] DisabledFusions(ParseResult parsed) => [.. (parsed.GetValue(_disableFusion) ?? []).Where(name => name != GroupNormStatistics)];
+    public string[] DisabledFusions(ParseResult parsed) => [.. (parsed.GetValue(_disableFusion) ?? []).Except(Backends.Gpu.GpuOptions.Fusions.Select(f => f.Name))];
 
     /// <summary>Adds the option that switches fusions off, for commands that run nothing.</summary>
     public void AddFusionTo(Command command) => command.Add(_disableFusion);
@@ -206,6 +204,7 @@ internal sealed class DeviceOptions
     public GpuOptions GpuOptions(ParseResult parsed, (Precision? Diffusion, Precision? Classifier) precisions)
     {
         Precision? own = Parse(_precision);
+        string[] disabled = parsed.GetValue(_disableFusion) ?? [];
         Precision diffusion = own ?? precisions.Diffusion ?? Precision.Fp32;
 
         // The original's switches are false where they are not given.
@@ -217,7 +216,7 @@ internal sealed class DeviceOptions
             KernelsDirectory = parsed.GetValue(KernelsDir),
             CacheDirectory = parsed.GetValue(KernelCache),
             Gemm = parsed.GetValue(_gemm) == "cublas" ? GemmKind.Cublas : GemmKind.Own,
-            DisabledFusions = (parsed.GetValue(_disableFusion) ?? []).Any(name => name is GroupNormStatistics or "all") ? [GroupNormStatistics] : [],
+            DisabledFusions = [.. Backends.Gpu.GpuOptions.Fusions.Select(f => f.Name).Where(name => disabled.Contains(name) || disabled.Contains("all"))],
         };
 
         Precision? Parse(Option<string?> option) => parsed.GetValue(option) is string name ? Enum.Parse<Precision>(name, ignoreCase: true) : null;

@@ -74,12 +74,12 @@ internal static class ProfileTables
 
     private static void Fusions(IAnsiConsole console, StepProfile profile)
     {
-        Table table = NewTable(["without", ">applied", ">launches", ">more", ">bytes", ">more", ">arena, bytes", ">ms", ">with it", ">more"]);
+        Table table = NewTable(["without", ">applied", ">launches", ">more", ">kernels", ">more", ">bytes", ">more", ">arena, bytes", ">ms", ">with it", ">more"]);
         foreach (FusionPrice f in profile.Fusions)
         {
             string[] row =
             [
-                f.Name, Whole(f.Applied), Whole(f.Launches), Whole(f.Launches - profile.Totals.Launches), Whole(f.Bytes), Whole(f.Bytes - profile.Totals.GraphBytes), Whole(f.ArenaBytes),
+                f.Name, Whole(f.Applied), Whole(f.Launches), Whole(f.Launches - profile.Totals.Launches), Kernels(f.Kernels), Kernels(f.Kernels - profile.Totals.Kernels), Whole(f.Bytes), Whole(f.Bytes - profile.Totals.GraphBytes), Whole(f.ArenaBytes),
                 Number(f.Ms), Number(f.WithMs), Number(f.Ms - f.WithMs),
             ];
             table.AddRow([.. row.Select(c => new Text(c))]);
@@ -87,6 +87,9 @@ internal static class ProfileTables
 
         console.Write(table);
     }
+
+    // The CPU has none.
+    private static string Kernels(int? count) => count is int kernels ? Whole(kernels) : "";
 
     private static string Key(LedgerLine line, string grouping) => grouping switch
     {

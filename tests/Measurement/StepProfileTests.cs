@@ -63,6 +63,7 @@ public sealed class StepProfileTests
     {
         Assert.Equal([.. Rewrites.All.Select(r => r.Name), "all"], Profile.Fusions.Select(f => f.Name));
         Assert.All(Profile.Fusions, f => Assert.Null(f.Ms));
+        Assert.All(Profile.Fusions, f => Assert.Null(f.Kernels));
         FusionPrice all = Profile.Fusions[^1], silu = Profile.Fusions.Single(f => f.Name == "group_norm_silu");
         Assert.Equal((Profile.Unfused.Count, Profile.Totals.Launches), (all.Launches, Profile.Fused.Count));
         Assert.True(silu.Applied > 0 && silu.Launches > Profile.Totals.Launches && silu.Bytes > Profile.Totals.Bytes);
@@ -84,13 +85,19 @@ public sealed class StepProfileTests
             return new KernelCounters { Instructions = last.ThreadInstructions, Sectors = last.GlobalReadSectors + last.GlobalWrittenSectors };
         });
         using ModelPair pair = ModelPair.OfPreset("shapes32");
-        StepProfile profile = StepProfiler.Run(device, pair, new ProfileOptions { DisabledFusions = ["conv_bias"] }, cancellationToken: TestContext.Current.CancellationToken);
+        StepProfile profile = StepProfiler.Run(device, pair, new ProfileOptions { DisabledFusions = ["label_gradient"] }, cancellationToken: TestContext.Current.CancellationToken);
         Assert.Equal(kernels, profile.Ledger.Sum(l => l.Kernels!.Count));
         Assert.Equal(profile.Totals.Bytes, profile.Totals.GraphBytes);
         Assert.Equal(profile.Ledger.Sum(l => l.Counters!.Instructions), profile.Totals.Counters!.Instructions);
         Assert.All(profile.Ledger, l => Assert.Equal((32 * l.Counters!.Sectors) - l.Bytes, l.GapBytes));
         Assert.Equal(profile.Ledger.Select(l => l.GapBytes).OrderDescending(), profile.Ledger.Select(l => l.GapBytes));
-        Assert.DoesNotContain(profile.Fusions, f => f.Name == "conv_bias");
+        Assert.DoesNotContain(profile.Fusions, f => f.Name == "label_gradient");
+
+        // Fusions between kernels change their number, or what they read, but not the graph.
+        Assert.Equal(GpuOptions.Fusions.Select(f => f.Name), profile.Fusions.TakeLast(GpuOptions.Fusions.Count).Select(f => f.Name));
+        FusionPrice statistics = profile.Fusions.Single(f => f.Name == GpuOptions.GroupNormStatistics), pool = profile.Fusions.Single(f => f.Name == "group_norm_pool");
+        Assert.Equal((kernels, profile.Totals.Launches, profile.Totals.GraphBytes), (profile.Totals.Kernels, statistics.Launches, statistics.Bytes));
+        Assert.True(statistics.Applied > 30 && pool.Kernels > kernels, $"{statistics}, {pool}");
         Assert.Null(profile.Totals.WholeMs);
         Assert.Throws<ConfigurationException>(() => ChromeTrace.Save(profile, "trace.json"));
         XElement page = XDocument.Parse(ProfilePage.Render(profile)).Root!;
@@ -145,10 +152,9 @@ public sealed class StepProfileTests
         foreach ((JsonElement fusion, XElement[] row) in json.GetProperty("fusions").EnumerateArray().Zip(Rows(page, "fusions"), (f, r) => (f, r)))
         {
             Assert.Equal(fusion.GetProperty("name").GetString(), row[0].Value);
-            Assert.Equal(new[] { "applied", "launches", "bytes", "arena_bytes" }.Select(n => fusion.GetProperty(n).GetDouble()), new[] { 2, 3, 5, 7 }.Select(c => Number(row[c])));
+            Assert.Equal(new[] { "applied", "launches", "bytes", "arena_bytes" }.Select(n => fusion.GetProperty(n).GetDouble()), new[] { 2, 3, 7, 9 }.Select(c => Number(row[c])));
             Assert.Equal(fusion.GetProperty("launches").GetDouble() - json.GetProperty("totals").GetProperty("launches").GetDouble(), Number(row[4]));
-            Assert.Null(row[9].Attribute("data-value"));
-            Assert.Null(row[8].Attribute("data-value"));
+            Assert.All(new[] { 5, 6, 10, 11 }, c => Assert.Null(row[c].Attribute("data-value")));
         }
 
         JsonElement totals = json.GetProperty("totals");

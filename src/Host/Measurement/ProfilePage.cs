@@ -134,10 +134,11 @@ public static class ProfilePage
 
     private static XElement[] Fusions(StepProfile profile)
     {
-        string[] columns = ["rewrite", "does", ">applied", ">launches without", ">more", ">bytes without", ">more", ">arena without", ">ms without", ">ms with", ">more"];
+        string[] columns = ["fusion", "does", ">applied", ">launches without", ">more", ">kernels without", ">more", ">bytes without", ">more", ">arena without", ">ms without", ">ms with", ">more"];
+        int? kernels = profile.Totals.Kernels;
         IEnumerable<XElement[]> rows = profile.Fusions.Select(f => new XElement[]
         {
-            Cell(f.Name), Cell(f.Description), Number(f.Applied), Number(f.Launches), Number(f.Launches - profile.Totals.Launches), Number(f.Bytes),
+            Cell(f.Name), Cell(f.Description), Number(f.Applied), Number(f.Launches), Number(f.Launches - profile.Totals.Launches), Number(f.Kernels), Number(f.Kernels - kernels), Number(f.Bytes),
             Number(f.Bytes - profile.Totals.GraphBytes), Number(f.ArenaBytes), Number(f.Ms), Number(f.WithMs), Number(f.Ms - f.WithMs),
         });
         return [new XElement("h2", "What each fusion is worth"), Table("fusions", columns, rows)];

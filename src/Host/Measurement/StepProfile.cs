@@ -52,6 +52,9 @@ public sealed record LedgerTotals
     /// <summary>Launches in the ledger.</summary>
     public required int Launches { get; init; }
 
+    /// <summary>Kernels that a GPU runs for them; null on the CPU.</summary>
+    public int? Kernels { get; init; }
+
     /// <summary>Least bytes of all lines.</summary>
     public required long Bytes { get; init; }
 
@@ -82,16 +85,17 @@ public sealed record LedgerTotals
     public KernelCounters? Counters { get; init; }
 }
 
-/// <summary>A step without one rewrite.</summary>
-/// <param name="Name">The rewrite.</param>
+/// <summary>A step without one fusion: a rewrite of the graph or, on a GPU, a fusion between kernels, which leaves the graph as it is.</summary>
+/// <param name="Name">The fusion.</param>
 /// <param name="Description">What it does.</param>
 /// <param name="Applied">How often it was applied with all others on.</param>
-/// <param name="Launches">Launches of the step without it.</param>
+/// <param name="Launches">Launches of the step's plan without it.</param>
+/// <param name="Kernels">Kernels that a GPU runs for them; null on the CPU.</param>
 /// <param name="Bytes">Least bytes of the step without it.</param>
 /// <param name="ArenaBytes">Memory for activations without it.</param>
 /// <param name="Ms">Median time of the step without it, if it was measured.</param>
 /// <param name="WithMs">Median time of the step with it, measured in turns with the other.</param>
-public sealed record FusionPrice(string Name, string Description, int Applied, int Launches, long Bytes, long ArenaBytes, double? Ms, double? WithMs);
+public sealed record FusionPrice(string Name, string Description, int Applied, int Launches, int? Kernels, long Bytes, long ArenaBytes, double? Ms, double? WithMs);
 
 /// <summary>What <c>kernels profile</c> found out about one guided step.</summary>
 public sealed record StepProfile

@@ -71,7 +71,7 @@ public static class StepProfiler
             ArenaBytes = plan.Memory.ArenaBytes,
             Totals = Totals(lines, plan, times),
             Ledger = [.. lines.OrderByDescending(l => l.GapMs ?? l.GapBytes ?? 0).ThenBy(l => l.Index)],
-            Fusions = Price(device, model, workload, options, cancellationToken),
+            Fusions = new FusionPricing(device, model, workload, options).Run(cancellationToken),
             Unfused = Lines(Fusion.Apply(workload.Unfused, ["all"]).Graph),
             Fused = Lines(plan.Graph),
         };
@@ -140,6 +140,7 @@ public static class StepProfiler
         return new LedgerTotals
         {
             Launches = lines.Count,
+            Kernels = lines.Any(l => l.Kernels is not null) ? lines.Sum(l => l.Kernels?.Count ?? 0) : null,
             Bytes = lines.Sum(l => l.Bytes),
             GraphBytes = plan.Graph.Cost.Bytes,
             Flops = lines.Sum(l => l.Flops),
@@ -150,35 +151,6 @@ public static class StepProfiler
             LimitMs = timed ? lines.Sum(l => l.LimitMs) : null,
             Counters = timed ? null : KernelCounters.Sum(lines.Select(l => l.Counters!)),
         };
-    }
-
-    private static List<FusionPrice> Price(
-        MeasuredDevice device, ModelPair model, GuidedWorkload workload, ProfileOptions options, CancellationToken cancellationToken)
-    {
-        List<FusionPrice> prices = [];
-        foreach ((string name, string description) in Rewrites.All.Append((Name: "all", Description: "Every rewrite at once")))
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            if (options.DisabledFusions.Contains(name) || options.DisabledFusions.Contains("all"))
-            {
-                continue;
-            }
-
-            string[] disabled = [.. options.DisabledFusions, name];
-            Plan plan = device.Backend.Plan(Rewrites.Apply(workload.Unfused, disabled).Step);
-            (Timing With, Timing Without)? times = null;
-            if (options.Price && !device.CountsOnly)
-            {
-                options.Progress($"without {name}");
-                using GuidedWorkload without = new(device.Backend, model, options.Batch, disabled);
-                times = new RepeatRule(options.TimeLimit).MeasureInTurns(() => workload.Time(cancellationToken), () => without.Time(cancellationToken), cancellationToken);
-            }
-
-            int applied = name == "all" ? workload.Graphs.Applied.Values.Sum() : workload.Graphs.Applied[name];
-            prices.Add(new FusionPrice(name, description, applied, plan.Launches.Count, plan.Graph.Cost.Bytes, plan.Memory.ArenaBytes, times?.Without.MedianMs, times?.With.MedianMs));
-        }
-
-        return prices;
     }
 
     private static IReadOnlyList<string> Lines(Graph graph) => [.. graph.Nodes.Where(n => !n.Op.IsView).Select(n => $"{n.Name}: {OpUse.TextOf(n.Op)} {OpUse.ShapesOf(n)}")];

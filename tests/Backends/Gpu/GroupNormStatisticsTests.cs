@@ -18,7 +18,7 @@ public sealed class GroupNormStatisticsTests
     public void A_norm_takes_its_statistics_from_the_epilogue(Precision precision, bool linear)
     {
         (float[] fused, string[] kernels) = Run(precision, linear, batch: 2);
-        (float[] apart, string[] others) = Run(precision, linear, batch: 2, ChannelStatistics.Fusion);
+        (float[] apart, string[] others) = Run(precision, linear, batch: 2, GpuOptions.GroupNormStatistics);
         Assert.Contains(kernels, k => k.Contains("STATISTICS=1", StringComparison.Ordinal) && k.Contains("convolution", StringComparison.Ordinal));
         Assert.DoesNotContain(kernels, k => k.StartsWith("group_norm_partials", StringComparison.Ordinal) || k.StartsWith("group_norm_fused", StringComparison.Ordinal));
         Assert.DoesNotContain(others, k => k.Contains("STATISTICS=1", StringComparison.Ordinal));
@@ -50,7 +50,7 @@ public sealed class GroupNormStatisticsTests
     public void A_norm_of_two_tensors_takes_its_statistics_from_both_epilogues(Precision precision, bool laterFirst)
     {
         (float[] fused, string[] kernels) = RunTwo(precision, laterFirst, batch: 2);
-        (float[] apart, string[] others) = RunTwo(precision, laterFirst, batch: 2, ChannelStatistics.Fusion);
+        (float[] apart, string[] others) = RunTwo(precision, laterFirst, batch: 2, GpuOptions.GroupNormStatistics);
         Assert.Equal(2, kernels.Count(k => k.StartsWith("group_norm", StringComparison.Ordinal)));
         Assert.All(kernels.Where(k => k.StartsWith("group_norm", StringComparison.Ordinal)), k => Assert.StartsWith("group_norm_apply", k, StringComparison.Ordinal));
         string second = Assert.Single(kernels, k => k.Contains("OTHER=", StringComparison.Ordinal));

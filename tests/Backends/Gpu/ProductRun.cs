@@ -154,8 +154,8 @@ internal sealed class ProductRun
             .Add(Put(_x, type)).Add(Put(_second, type)).Add(Put(_skipped, type)).Add(Put(_skippedSecond, type)).Add(run.Put<byte>(_product.Pack(w, skip, _precision)))
             .Add(Bias ? Put(_bias, DType.F32) : 0).Add(_product.Skip.First > 0 ? Put(_skipBias, DType.F32) : 0).Add(Residual ? Put(_residual, type) : 0).Add(y);
 
-        // The groups, which the last block of an image makes of the partials, are tested with the norms that take them.
-        arguments = (naive ? arguments : arguments.Add(partials).Add(0UL).Add(0UL).Add(0UL)).Add(_product.Images);
+        // The groups, which the last block of an image makes of the partials, and what the gradient of a norm wants are tested with the norms that take them.
+        arguments = (naive ? arguments : Enumerable.Range(0, 8).Aggregate(arguments.Add(partials), (a, _) => a.Add(0UL))).Add(_product.Images);
         KernelSpec kernel = new(
             "convolution.cu",
             naive ? "convolution_naive" : "convolution",

@@ -41,17 +41,14 @@ internal sealed record TensorStatistics(TilePartials Own, Ops.GroupNorm? Norm, T
 /// The fusion <c>group_norm_statistics</c>: what writes a tensor that a group-norm reads also leaves the groups' statistics, so that the norm need not read the tensor for them. Where a
 /// norm reads two tensors, the first to be written leaves what it knows of its channels, and the second takes that in. Tiles depend on one image's shape alone, and so do the norm's bits.
 /// </summary>
-internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions options) : IDisposable
+internal sealed class ChannelStatistics(Plan plan, GpuOptions options, StatisticsMemory memory)
 {
-    /// <summary>The fusion's name.</summary>
-    public const string Fusion = GpuOptions.GroupNormStatistics;
-
     private readonly Dictionary<Tensor, TilePartials> _partials = [];
     private readonly Dictionary<Node, ulong> _statistics = [];
+    private readonly bool _enabled = !options.DisabledFusions.Contains(GpuOptions.GroupNormStatistics);
 
-    // A buffer is free again for nodes behind the last reader; the two parts of a step that run side by side share none.
-    private readonly List<Entry> _buffers = [];
-    private readonly bool _enabled = !options.DisabledFusions.Contains(Fusion);
+    /// <summary>Norms so far whose statistics a producer leaves.</summary>
+    public int Count => _statistics.Count;
 
     /// <summary>Address of the groups' float2 (mean, rstd) of what a norm reads; 0 if no producer left them.</summary>
     /// <param name="norm">The norm.</param>
@@ -77,40 +74,18 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
         Tensor? beside = finished is null ? null : Beside(finished, tensor);
         int tiles = ((shape.Elements / shape[0] / shape[-1]) + rows - 1) / rows;
         long pair = 2L * sizeof(float), partials = pair * shape[0] * tiles * shape[-1], groups = pair * shape[0] * (norm?.Groups ?? 0);
-        bool aside = plan.Concurrency?.Side.Contains(producer) == true;
-        int now = plan.Graph.IndexOf(producer);
-        Entry? entry = _buffers.Find(e => e.Aside == aside && e.Last < now && e.Buffer.Bytes >= partials + groups && e.Tickets.Bytes >= sizeof(uint) * shape[0]);
-        if (entry is null)
-        {
-            entry = new Entry(driver, partials + groups, shape[0], aside);
-            _buffers.Add(entry);
-        }
-
-        entry.Last = readers.Max(plan.Graph.IndexOf);
-        TilePartials own = new(entry.Buffer.Address + (ulong)groups, tiles, rows, shape[-1]);
+        (ulong address, ulong tickets) = memory.Take(producer, readers.MaxBy(plan.Graph.IndexOf)!, partials + groups, shape[0]);
+        TilePartials own = new(address + (ulong)groups, tiles, rows, shape[-1]);
         _partials[tensor] = own;
         if (norm is not null)
         {
             foreach (Node reader in readers.Where(node => node == finished || (beside is null && Beside(node, tensor) is null && SameGroups((Ops.GroupNorm)node.Op, norm))))
             {
-                _statistics[reader] = entry.Buffer.Address;
+                _statistics[reader] = address;
             }
         }
 
-        return new TensorStatistics(own, norm, beside is null ? null : _partials[beside], beside is not null && finished!.Inputs[0] == beside, entry.Buffer.Address, entry.Tickets.Address);
-    }
-
-    public void Dispose()
-    {
-        foreach (Entry entry in _buffers)
-        {
-            entry.Buffer.Dispose();
-            entry.Tickets.Dispose();
-        }
-
-        _buffers.Clear();
-        _partials.Clear();
-        _statistics.Clear();
+        return new TensorStatistics(own, norm, beside is null ? null : _partials[beside], beside is not null && finished!.Inputs[0] == beside, address, tickets);
     }
 
     private static bool SameGroups(Ops.GroupNorm a, Ops.GroupNorm b) => a.Groups == b.Groups && a.Epsilon == b.Epsilon;
@@ -145,36 +120,4 @@ internal sealed class ChannelStatistics(Driver driver, Plan plan, GpuOptions opt
         && (producer.Op is Ops.Convolution or ConvolutionSkip || (producer.Op is Ops.Linear && tensor.Shape.Rank > 2 && !Linear.IsLibrarys(producer, options)))
             ? plan.Concurrency?.Side.Contains(producer) == true
             : null;
-
-    private sealed class Entry
-    {
-        public Entry(Driver driver, long bytes, int images, bool aside)
-        {
-            Buffer = new DeviceBuffer(driver, bytes, "statistics");
-            try
-            {
-                Tickets = new DeviceBuffer(driver, images * sizeof(uint), "tickets of statistics");
-                driver.Fill(Tickets.Address, 0, Tickets.Bytes);
-                driver.Synchronize();
-            }
-            catch
-            {
-                Tickets?.Dispose();
-                Buffer.Dispose();
-                throw;
-            }
-
-            Aside = aside;
-        }
-
-        public DeviceBuffer Buffer { get; }
-
-        /// <summary>One counter per image, which every launch leaves as it found it.</summary>
-        public DeviceBuffer Tickets { get; }
-
-        public bool Aside { get; }
-
-        /// <summary>Index of the last node that reads it.</summary>
-        public int Last { get; set; }
-    }
 }

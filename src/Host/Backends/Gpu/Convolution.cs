@@ -69,31 +69,33 @@ internal static class Convolution
         Precision precision = lowering.Precision;
         ConvolutionTile tile = product.Tile(precision, lowering.MaximumSharedBytes);
 
-        // With statistics tiles keep to one image each.
+        // With statistics tiles keep to one image each. What a data gradient writes may be the dy of a norm's gradient.
         TensorStatistics? statistics = !product.Turned && lowering.Statistics.AreWanted(y) ? lowering.Statistics.Add(node, y, tile.Pixels) : null;
+        NormGradientSums? sums = product.Turned ? lowering.GradientStatistics.Add(node, product.Spread > 1, tile.Pixels) : null;
         List<(string, object)> constants =
         [
             ("X", x.DType), ("X2", Type(operands.Second)), ("S1", Type(operands.Skip)), ("S2", Type(operands.SkipSecond)), ("Y", y.DType), ("R", operands.Residual?.DType ?? y.DType),
             .. product.Constants(precision, tile),
             ("BIAS", operands.Bias is not null), ("RESIDUAL", operands.Residual is not null), ("RESAMPLE", (int)operands.ResidualResampling), ("STATISTICS", statistics is not null),
         ];
-        constants.AddRange(statistics?.Constants ?? []);
+        constants.AddRange(statistics?.Constants ?? sums?.Constants ?? []);
         if (lowering.Scale is float scale and not 1)
         {
             constants.Add(("SCALE_Y", scale));
         }
-
 
         string layout = product.LayoutName(precision) + (operands.SkipWeight is null ? "" : $" + {operands.SkipWeight.Name}");
         ulong packed = lowering.Packed(
             weight, layout, values => product.Pack(values, operands.SkipWeight is null ? [] : lowering.Values(operands.SkipWeight), precision));
         lowering.Emit(
             new KernelSpec(File, "convolution", constants),
-            product.Geometry(tile, perImage: statistics is not null),
+            product.Geometry(tile, perImage: statistics is not null || sums is not null),
             lowering.Arguments()
                 .Add(lowering.Address(x)).Add(Address(operands.Second)).Add(Address(operands.Skip)).Add(Address(operands.SkipSecond))
                 .Add(packed).Add(Address(operands.Bias)).Add(Address(operands.SkipBias)).Add(Address(operands.Residual)).Add(lowering.Address(y))
-                .Add(statistics?.Own.Partials ?? 0).Add(statistics?.Other?.Partials ?? 0).Add(statistics?.Statistics ?? 0).Add(statistics?.Tickets ?? 0)
+                .Add(statistics?.Own.Partials ?? sums?.Partials ?? 0).Add(statistics?.Other?.Partials ?? 0)
+                .Add(statistics?.Statistics ?? sums?.Means ?? 0).Add(statistics?.Tickets ?? sums?.Tickets ?? 0)
+                .Add(Address(sums?.X)).Add(Address(sums?.Statistics)).Add(Address(sums?.Gamma)).Add(Address(sums?.Beta)).Add(Address(sums?.ScaleShift))
                 .Add(product.Images));
 
         DType Type(Tensor? tensor) => tensor?.DType ?? x.DType;

@@ -11,6 +11,7 @@ public sealed class DryRunBackend : Backend
     private readonly DryDriver _driver;
     private readonly GpuOptions _options;
     private readonly List<KernelCall> _calls = [];
+    private readonly Dictionary<string, int> _applied = GpuOptions.Fusions.ToDictionary(f => f.Name, _ => 0);
 
     /// <summary>Creates a backend.</summary>
     /// <param name="options">Precision and the like; the defaults if null.</param>
@@ -28,6 +29,9 @@ public sealed class DryRunBackend : Backend
     /// <summary>The launches of all plans so far. Addresses in them mean nothing.</summary>
     public IReadOnlyList<KernelCall> Calls => _calls;
 
+    /// <summary>How often each of <see cref="GpuOptions.Fusions"/> was applied in all plans so far.</summary>
+    public IReadOnlyDictionary<string, int> Applied => _applied;
+
     /// <inheritdoc/>
     public override Plan Plan(Graph graph) => GpuBackend.Plan(graph, _options);
 
@@ -43,6 +47,11 @@ public sealed class DryRunBackend : Backend
         }
 
         _calls.AddRange(lowering.Calls);
+        foreach ((string fusion, int times) in lowering.Applied)
+        {
+            _applied[fusion] += times;
+        }
+
         return new DryExecutor(plan);
     }
 

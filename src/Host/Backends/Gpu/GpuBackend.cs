@@ -13,6 +13,7 @@ public sealed class GpuBackend : Backend
     private readonly Driver _driver;
     private readonly KernelLibrary _library;
     private readonly DeviceWeights _weights;
+    private readonly bool _owns = true;
     private DeviceBuffer? _eviction;
 
     /// <summary>Opens a backend.</summary>
@@ -38,6 +39,11 @@ public sealed class GpuBackend : Backend
         _weights = new DeviceWeights(driver);
     }
 
+    private GpuBackend(GpuBackend owner, GpuOptions options)
+    {
+        (_driver, _library, _weights, _owns, Options, Gate) = (owner._driver, owner._library, owner._weights, false, options, owner.Gate);
+    }
+
     /// <summary>How it works.</summary>
     public GpuOptions Options { get; }
 
@@ -49,6 +55,10 @@ public sealed class GpuBackend : Backend
 
     /// <summary>What keeps the threads of the caller apart.</summary>
     internal Lock Gate { get; } = new();
+
+    /// <summary>A backend on the same device, with its compiled kernels and weights, that fuses otherwise. It does not outlive this one.</summary>
+    /// <param name="options">As this one's, but for the fusions.</param>
+    internal GpuBackend With(GpuOptions options) => new(this, options);
 
     /// <summary>
     /// Writes more memory than any cache holds, so that what runs next reads from memory. Nothing waits for it: what is put behind it in the stream is there before the device comes
@@ -119,6 +129,10 @@ public sealed class GpuBackend : Backend
         if (disposing)
         {
             _eviction?.Dispose();
+        }
+
+        if (disposing && _owns)
+        {
             _library.Dispose();
             _weights.Dispose();
             _driver.Dispose();

@@ -9,8 +9,15 @@ namespace Kernels.Backends.Gpu;
 /// Turns the nodes of a plan into kernel launches with every address resolved. This is what an op's lowering sees of the world; how an op becomes launches stands in a file of its
 /// name beside this one.
 /// </summary>
-internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceWeights deviceWeights, Weights weights, GpuOptions options) : IDisposable
+internal sealed class GpuLowering : IDisposable
 {
+    private readonly Driver _driver;
+    private readonly Plan _plan;
+    private readonly ulong _arena;
+    private readonly DeviceWeights _deviceWeights;
+    private readonly Weights _weights;
+    private readonly GpuOptions _options;
+    private readonly StatisticsMemory _memory;
     private readonly List<KernelCall> _calls = [];
     private readonly List<DeviceBuffer> _scratch = [];
     private readonly List<DeviceBuffer> _constants = [];
@@ -18,24 +25,48 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     // Parts that run side by side have scratch memory of their own.
     private readonly DeviceBuffer?[] _current = new DeviceBuffer?[2];
     private readonly LaunchArguments _arguments = new();
-    private readonly ChannelStatistics _statistics = new(driver, plan, options);
-    private readonly GradientScale _gradientScale = new(plan, options);
+    private readonly GradientScale _gradientScale;
     private Node? _node;
+
+    /// <summary>A lowering of nothing yet.</summary>
+    /// <param name="driver">Where the launches will run.</param>
+    /// <param name="plan">The plan.</param>
+    /// <param name="arena">Address of its memory.</param>
+    /// <param name="deviceWeights">The weights that are on the device already.</param>
+    /// <param name="weights">The weights as the checkpoint holds them.</param>
+    /// <param name="options">The backend's options.</param>
+    public GpuLowering(Driver driver, Plan plan, ulong arena, DeviceWeights deviceWeights, Weights weights, GpuOptions options)
+    {
+        (_driver, _plan, _arena, _deviceWeights, _weights, _options) = (driver, plan, arena, deviceWeights, weights, options);
+        _gradientScale = new GradientScale(plan, options);
+        _memory = new StatisticsMemory(driver, plan);
+        Statistics = new ChannelStatistics(plan, options, _memory);
+        GradientStatistics = new GradientStatistics(plan, options, _memory);
+    }
 
     /// <summary>The launches of all nodes so far, in order.</summary>
     public IReadOnlyList<KernelCall> Calls => _calls;
 
     /// <summary>Dynamic shared memory that one block may have, in bytes.</summary>
-    public int MaximumSharedBytes => driver.MaximumSharedBytes;
+    public int MaximumSharedBytes => _driver.MaximumSharedBytes;
 
     /// <summary>Multiprocessors of the device. A grid may depend on it, a sum's order must not.</summary>
-    public int Multiprocessors => driver.Multiprocessors;
+    public int Multiprocessors => _driver.Multiprocessors;
 
     /// <summary>The precision of the node that is being lowered.</summary>
-    public Precision Precision => options.Of(_node!);
+    public Precision Precision => _options.Of(_node!);
 
     /// <summary>Statistics of tensors that the launches so far have left for group-norms to come.</summary>
-    public ChannelStatistics Statistics => _statistics;
+    public ChannelStatistics Statistics { get; }
+
+    /// <summary>Sums that convolutions so far have left for gradients of group-norms to come.</summary>
+    public GradientStatistics GradientStatistics { get; }
+
+    /// <summary>How often each of <see cref="GpuOptions.Fusions"/> was applied so far.</summary>
+    public IReadOnlyDictionary<string, int> Applied => new Dictionary<string, int>
+    {
+        [GpuOptions.GroupNormStatistics] = Statistics.Count, [GpuOptions.GroupNormGradientStatistics] = GradientStatistics.Count,
+    };
 
     /// <summary>Appends the launches of a node.</summary>
     /// <param name="node">The node.</param>
@@ -90,20 +121,20 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <param name="tensor">The tensor.</param>
     public ulong Address(Tensor tensor) => tensor.Kind == TensorKind.Weight
         ? Packed(tensor, "dense", values => DeviceWeights.Convert(values, DType.F32))
-        : arena + (ulong)plan.Memory.Offsets[tensor];
+        : _arena + (ulong)_plan.Memory.Offsets[tensor];
 
     /// <summary>Address of a weight in another layout.</summary>
     /// <param name="weight">The weight.</param>
     /// <param name="layout">A name for the layout, element type included: equal names mean equal layouts.</param>
     /// <param name="pack">Makes it from the values of the checkpoint.</param>
-    public ulong Packed(Tensor weight, string layout, Func<float[], byte[]> pack) => deviceWeights.Get(weights, weight, layout, pack);
+    public ulong Packed(Tensor weight, string layout, Func<float[], byte[]> pack) => _deviceWeights.Get(_weights, weight, layout, pack);
 
     /// <summary>The values of a weight as the checkpoint holds it, for layouts made of several weights.</summary>
     /// <param name="weight">The weight.</param>
     public float[] Values(Tensor weight)
     {
         float[] values = new float[weight.Shape.Elements];
-        weights.CopyTo(weight.Name, values);
+        _weights.CopyTo(weight.Name, values);
         return values;
     }
 
@@ -111,12 +142,12 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
     /// <param name="bytes">How much.</param>
     public ulong Scratch(long bytes)
     {
-        ref DeviceBuffer? current = ref _current[plan.Concurrency?.Side.Contains(_node!) == true ? 1 : 0];
+        ref DeviceBuffer? current = ref _current[_plan.Concurrency?.Side.Contains(_node!) == true ? 1 : 0];
 
         // Launches already lowered keep the smaller buffer they were given.
         if (current is null || current.Bytes < bytes)
         {
-            current = new DeviceBuffer(driver, Math.Max(bytes, 1 << 16), "scratch memory");
+            current = new DeviceBuffer(_driver, Math.Max(bytes, 1 << 16), "scratch memory");
             _scratch.Add(current);
         }
 
@@ -129,10 +160,10 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
         where T : unmanaged
     {
         ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
-        DeviceBuffer buffer = new(driver, bytes.Length, $"constants of {_node!.Name}");
+        DeviceBuffer buffer = new(_driver, bytes.Length, $"constants of {_node!.Name}");
         _constants.Add(buffer);
-        driver.CopyToDevice(buffer.Address, bytes);
-        driver.Synchronize();
+        _driver.CopyToDevice(buffer.Address, bytes);
+        _driver.Synchronize();
         return buffer.Address;
     }
 
@@ -144,7 +175,7 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
     /// <summary>Whether the device's library multiplies for a linear layer.</summary>
     /// <param name="node">The node.</param>
-    public bool IsLibrarys(Node node) => Linear.IsLibrarys(node, options);
+    public bool IsLibrarys(Node node) => Linear.IsLibrarys(node, _options);
 
     /// <summary>Appends a product that the device's library computes.</summary>
     /// <param name="gemm">The product.</param>
@@ -174,6 +205,6 @@ internal sealed class GpuLowering(Driver driver, Plan plan, ulong arena, DeviceW
 
         _scratch.Clear();
         _constants.Clear();
-        _statistics.Dispose();
+        _memory.Dispose();
     }
 }

@@ -9,6 +9,16 @@ public sealed record GpuOptions
     /// <summary>The fusion by which the kernel that writes a tensor leaves the statistics for the group-norm that reads it.</summary>
     public const string GroupNormStatistics = "group_norm_statistics";
 
+    /// <summary>The fusion by which the convolution that writes dy leaves the means that the gradient of a group-norm wants.</summary>
+    public const string GroupNormGradientStatistics = "group_norm_gradient_statistics";
+
+    /// <summary>The fusions between launches of this backend with what they do; those of the graph are <see cref="Diffusion.Rewrites.All"/>.</summary>
+    public static IReadOnlyList<(string Name, string Description)> Fusions { get; } =
+    [
+        (GroupNormStatistics, "Convolution and Linear leave the statistics of a GroupNorm that reads their output"),
+        (GroupNormGradientStatistics, "A convolution's gradient leaves the means of a GroupNormGradient whose groups do not fit into registers"),
+    ];
+
     /// <summary>Arithmetic and storage.</summary>
     public Precision Precision { get; init; } = Precision.Fp32;
 
@@ -21,7 +31,7 @@ public sealed record GpuOptions
     public bool Capture { get; init; } = true;
 
     /// <summary>
-    /// Fusions between launches of this backend that are left out, by name: <see cref="GroupNormStatistics"/>.
+    /// Fusions between launches of this backend that are left out, by name (<see cref="Fusions"/>).
     /// </summary>
     public IReadOnlyCollection<string> DisabledFusions { get; init; } = [];
 

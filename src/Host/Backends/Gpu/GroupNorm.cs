@@ -80,7 +80,7 @@ internal static class GroupNorm
         (Tensor dy, Tensor x, Tensor statistics, Tensor dx) = (node.Inputs[0], node.Inputs[1], node.Inputs[2], node.Output);
         Tensor? scaleShift = op.ScaleShift ? node.Inputs[5] : null;
         Tensor? residual = op.Residual ? node.Inputs[op.ResidualInput] : null;
-        GroupNormShape shape = ShapeOf(x.Shape, 0, op.Groups, op.Pool || op.ResidualPool, x, dx, dy, residual);
+        GroupNormShape shape = ShapeOf(node, op);
         (string, object)[] constants =
         [
             .. shape.Constants, .. Modulation(scaleShift), ("X", x.DType), ("DY", dy.DType), ("DX", dx.DType), ("STATISTICS", statistics.DType), ("SILU", op.SiLU), ("POOL", op.Pool),
@@ -89,9 +89,8 @@ internal static class GroupNorm
         ulong aDy = lowering.Address(dy), aX = lowering.Address(x), aStatistics = lowering.Address(statistics), gamma = lowering.Address(node.Inputs[3]);
         ulong beta = op.HasForwardParameters ? lowering.Address(node.Inputs[4]) : 0, modulation = Address(lowering, scaleShift);
         ulong aResidual = Address(lowering, residual), aDx = lowering.Address(dx);
-        int held = (shape.Quad * x.DType.SizeInBytes()) + ((op.Pool ? 1 : shape.Quad) * dy.DType.SizeInBytes());
         LaunchArguments Common() => lowering.Arguments().Add(aDy).Add(aX).Add(aStatistics).Add(gamma).Add(beta).Add(modulation);
-        if (GroupNormTiles.Fused(shape, (held, BackwardBytes)) is GroupNormTiles fused)
+        if (FusedGradient(node) is GroupNormTiles fused)
         {
             lowering.Emit(new KernelSpec(Backward, "group_norm_backward_fused", [.. constants, .. fused.Constants]), fused.Geometry(shape), Common().Add(aResidual).Add(aDx));
             return;
@@ -99,14 +98,34 @@ internal static class GroupNorm
 
         GroupNormTiles tiles = GroupNormTiles.Split(shape, SplitSteps / shape.Quad);
         LaunchGeometry geometry = tiles.Geometry(shape);
-        (ulong means, ulong partials) = PairsOf(lowering, shape, geometry.GridY);
         (string, object)[] all = [.. constants, .. tiles.Constants, ("TILES", geometry.GridY)];
-        lowering.Emit(
-            new KernelSpec(Backward, "group_norm_backward_partials", all),
-            geometry,
-            Common().Add(partials).Add(means).Add(lowering.Constants<uint>(new uint[shape.N])));
+        ulong means = lowering.GradientStatistics.Of(node);
+        if (means == 0)
+        {
+            (means, ulong partials) = PairsOf(lowering, shape, geometry.GridY);
+            lowering.Emit(
+                new KernelSpec(Backward, "group_norm_backward_partials", all),
+                geometry,
+                Common().Add(partials).Add(means).Add(lowering.Constants<uint>(new uint[shape.N])));
+        }
+
         lowering.Emit(new KernelSpec(Backward, "group_norm_backward_apply", all), geometry, Common().Add(aResidual).Add(means).Add(aDx));
     }
+
+    /// <summary>Whether a gradient's groups do not fit into registers: it then needs the means of the groups beforehand.</summary>
+    /// <param name="gradient">A gradient's node.</param>
+    public static bool ReadsTwice(Node gradient) => FusedGradient(gradient) is null;
+
+    private static GroupNormTiles? FusedGradient(Node node)
+    {
+        GroupNormGradient op = (GroupNormGradient)node.Op;
+        GroupNormShape shape = ShapeOf(node, op);
+        int held = (shape.Quad * node.Inputs[1].DType.SizeInBytes()) + ((op.Pool ? 1 : shape.Quad) * node.Inputs[0].DType.SizeInBytes());
+        return GroupNormTiles.Fused(shape, (held, BackwardBytes));
+    }
+
+    private static GroupNormShape ShapeOf(Node node, GroupNormGradient op) => ShapeOf(
+        node.Inputs[1].Shape, 0, op.Groups, op.Pool || op.ResidualPool, node.Inputs[1], node.Output, node.Inputs[0], op.Residual ? node.Inputs[op.ResidualInput] : null);
 
     // Pairs of numbers per group of an image, and per channel of each of its tiles.
     private static (ulong Groups, ulong Channels) PairsOf(GpuLowering lowering, GroupNormShape shape, int tiles)
