@@ -1,6 +1,10 @@
+using System.Reflection;
 using System.Runtime.InteropServices;
+using System.Runtime.Loader;
+using Kernels.Backends.Gpu.Native;
 using ManagedCuda;
 using ManagedCuda.BasicTypes;
+using ManagedCuda.CudaBlas;
 using static ManagedCuda.DriverAPINativeMethods;
 
 namespace Kernels.Backends.Gpu;
@@ -9,6 +13,10 @@ namespace Kernels.Backends.Gpu;
 /// The driver of an NVIDIA device over ManagedCuda 12, for programs that build on it already: device and context are ManagedCuda's, streams and memory can be shared with it.
 /// A launch costs no allocation here either: the argument block travels through one array that is reused.
 /// </summary>
+/// <remarks>
+/// ManagedCuda-NVRTC has no part in this: a driver is handed finished images (<see cref="Driver.LoadModule"/>). What compiles them, <see cref="KernelCompiler"/>, belongs to no device; it serves the
+/// emulator and compilation ahead of time as well, and the images are kept under its version. Through the package the same library would compile the same text.
+/// </remarks>
 public sealed partial class ManagedCudaDriver : Driver
 {
     // How cuLaunchKernel is told that the arguments come as one block.
@@ -19,7 +27,22 @@ public sealed partial class ManagedCudaDriver : Driver
     private readonly ManagedStream _defaultStream;
     private readonly List<GCHandle> _captured = [];
     private GCHandle _size;
+    private ManagedFunction? _lastFunction;
+    private LaunchGeometry _lastGeometry;
+    private string? _lost;
     private bool _isCapturing;
+    private bool _isDisposed;
+
+    /// <summary>
+    /// On Linux ManagedCuda asks the loader for <c>libcuda.so</c> and <c>libcublas.so</c>, links that often only development packages bring. Where there are none it gets what
+    /// <see cref="CudaDriver"/> would take.
+    /// </summary>
+    static ManagedCudaDriver()
+    {
+        (Assembly core, Assembly cublas) = (typeof(PrimaryContext).Assembly, typeof(CudaBlasNativeMethods).Assembly);
+        AssemblyLoadContext.GetLoadContext(core)!.ResolvingUnmanagedDll += (assembly, _) =>
+            assembly == core ? LibCuda.Load().Library : assembly == cublas ? Cublas.Load().Library : 0;
+    }
 
     /// <summary>Opens a device.</summary>
     /// <param name="ordinal">Which one, counted from 0 among those that <c>CUDA_VISIBLE_DEVICES</c> leaves.</param>
@@ -85,7 +108,7 @@ public sealed partial class ManagedCudaDriver : Driver
         CUResult result = MemoryManagement.cuMemAlloc_v2(ref address, (ulong)bytes);
         if (result == CUResult.ErrorOutOfMemory)
         {
-            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit: {FreeBytes} of {TotalBytes} are free. Take a smaller batch, or end what else uses the device");
+            throw new DeviceException($"{Name}: {bytes} bytes for '{label}' do not fit: {FreeBytes} of {TotalBytes} are free. Take a smaller batch, or end what else uses the device") { Fault = DeviceFault.OutOfMemory };
         }
 
         Check(result, "cuMemAlloc");
@@ -95,8 +118,12 @@ public sealed partial class ManagedCudaDriver : Driver
     /// <inheritdoc/>
     public override void Free(ulong address)
     {
-        Enter();
-        Check(MemoryManagement.cuMemFree_v2(At(address)), "cuMemFree");
+        // The memory of a lost context went with it, and whoever clears up is not to hear of it again.
+        if (_lost is null)
+        {
+            Enter();
+            Check(MemoryManagement.cuMemFree_v2(At(address)), "cuMemFree");
+        }
     }
 
     /// <inheritdoc/>
@@ -154,8 +181,11 @@ public sealed partial class ManagedCudaDriver : Driver
     /// <inheritdoc/>
     public override void FreeHost(nint address)
     {
-        Enter();
-        Check(MemoryManagement.cuMemFreeHost(address), "cuMemFreeHost");
+        if (_lost is null)
+        {
+            Enter();
+            Check(MemoryManagement.cuMemFreeHost(address), "cuMemFreeHost");
+        }
     }
 
     /// <inheritdoc/>
@@ -202,6 +232,7 @@ public sealed partial class ManagedCudaDriver : Driver
         ArgumentNullException.ThrowIfNull(function);
         Enter();
         ManagedFunction kernel = (ManagedFunction)function;
+        (_lastFunction, _lastGeometry) = (kernel, geometry);
         if (geometry.SharedBytes > kernel.SharedBytesAllowed)
         {
             Check(FunctionManagement.cuFuncSetAttribute(kernel.Handle, CUFunctionAttribute.MaxDynamicSharedSizeBytes, geometry.SharedBytes), "cuFuncSetAttribute", kernel, geometry);
@@ -222,8 +253,9 @@ public sealed partial class ManagedCudaDriver : Driver
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (disposing && !_isDisposed)
         {
+            _isDisposed = true;
             _defaultStream.Dispose();
             if (_size.IsAllocated)
             {
@@ -238,13 +270,33 @@ public sealed partial class ManagedCudaDriver : Driver
 
     private CUstream Handle(DriverStream? stream) => ((ManagedStream?)stream ?? _defaultStream).Handle;
 
-    private void Enter() => _context.SetCurrent();
+    private void Enter()
+    {
+        ObjectDisposedException.ThrowIf(_isDisposed, this);
+        if (_lost is not null)
+        {
+            throw new DeviceException($"{Name}: the device was lost to an earlier error, and this process cannot use it any more: {_lost}") { Fault = DeviceFault.Lost };
+        }
+
+        Check(ContextManagement.cuCtxSetCurrent(_context.Context), "cuCtxSetCurrent");
+    }
+
+    // Binds the context for a destruction; false if the driver was disposed first, which frees everything.
+    private bool CanRelease()
+    {
+        if (!_isDisposed)
+        {
+            _ = ContextManagement.cuCtxSetCurrent(_context.Context);
+        }
+
+        return !_isDisposed;
+    }
 
     private void Check(CUResult result, string call)
     {
         if (result != CUResult.Success)
         {
-            throw new DeviceException($"{Name}: {call} failed: {new CudaException(result).Message}");
+            throw Failure(result, call, "");
         }
     }
 
@@ -252,7 +304,21 @@ public sealed partial class ManagedCudaDriver : Driver
     {
         if (result != CUResult.Success)
         {
-            throw new DeviceException($"{Name}: {call} failed at the launch of '{kernel.Name}' with {geometry}: {new CudaException(result).Message}");
+            throw Failure(result, call, $" at the launch of '{kernel.Name}' with {geometry}");
         }
+    }
+
+    private DeviceException Failure(CUResult result, string call, string details)
+    {
+        string message = $"{Name}: {call} failed: {new CudaException(result).Message.TrimEnd('.')}{details}";
+        bool isLost = Cu.IsSticky((int)result);
+        if (isLost)
+        {
+            message += _lastFunction is null ? "" : $"; the latest launch was '{_lastFunction.Name}' with {_lastGeometry}";
+            _lost = message;
+            message += ". The error stays: this process cannot use the device any more. Run the kernel on the emulator, which names the line";
+        }
+
+        return new DeviceException(message) { Fault = isLost ? DeviceFault.Lost : result == CUResult.ErrorOutOfMemory ? DeviceFault.OutOfMemory : DeviceFault.Failed };
     }
 }

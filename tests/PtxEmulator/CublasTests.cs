@@ -49,6 +49,63 @@ public sealed unsafe class CublasTests
         Assert.Equal(0, FakeCuda.LiveHandles);
     }
 
+    /// <summary>CUBLAS_STATUS_NOT_INITIALIZED and _ALLOC_FAILED, as the real library answers where the NVIDIA driver or memory is missing, and a status of no known cause.</summary>
+    [Theory]
+    [InlineData(1, DeviceFault.Failed, ". cuBLAS 12.6 may be newer than the NVIDIA driver: update that, or take --gemm own, which needs no library")]
+    [InlineData(3, DeviceFault.OutOfMemory, ". Take a smaller batch, or end what else uses the device")]
+    [InlineData(14, DeviceFault.Failed, "")]
+    public void A_library_that_does_not_start_says_what_to_do(int status, DeviceFault fault, string remedy)
+    {
+        using (CudaDriver driver = Open())
+        {
+            s_status = status;
+            DeviceException error = Assert.Throws<DeviceException>(() => driver.OpenGemm());
+            Assert.Equal(($"Fake 100: cublasCreate failed: status of a test{remedy}", fault), (error.Message, error.Fault));
+            Assert.Equal(["create"], s_calls);
+        }
+
+        Assert.DoesNotContain(FakeCuda.Calls, c => c.StartsWith("cuMemAlloc", StringComparison.Ordinal));
+        Assert.Equal(0, FakeCuda.LiveHandles);
+    }
+
+    [Fact]
+    public void Without_memory_to_work_in_the_handle_is_given_back()
+    {
+        using CudaDriver driver = Open();
+        FakeCuda.Results["cuMemAlloc"] = 2;
+        Assert.Contains("'scratch memory of cuBLAS' do not fit", Assert.Throws<DeviceException>(() => driver.OpenGemm()).Message, StringComparison.Ordinal);
+        Assert.Equal(["create", "destroy"], s_calls);
+        FakeCuda.Results.Clear();
+    }
+
+    /// <summary>Whoever clears up hears nothing of a device that was lost, or of a driver that went first.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void It_can_be_disposed_after_the_device_is_gone(bool lost)
+    {
+        CudaDriver driver = Open();
+        GemmLibrary library = driver.OpenGemm();
+        if (lost)
+        {
+            // CUDA_ERROR_ILLEGAL_ADDRESS.
+            FakeCuda.Results["cuStreamSynchronize"] = 700;
+            Assert.Equal(DeviceFault.Lost, Assert.Throws<DeviceException>(() => driver.Synchronize()).Fault);
+            FakeCuda.Results.Clear();
+        }
+        else
+        {
+            driver.Dispose();
+        }
+
+        s_calls.Clear();
+        library.Dispose();
+        library.Dispose();
+        Assert.Equal(lost ? ["destroy"] : [], s_calls);
+        Assert.Throws<ObjectDisposedException>(() => library.Multiply(new Gemm(1, 1, 1, 1, true, DType.F32, DType.F32, Precision.Fp32, 1000, 2000, 3000), 0, driver.DefaultStream));
+        driver.Dispose();
+    }
+
     [Fact]
     public void A_library_that_is_too_old_is_named()
     {
@@ -77,7 +134,7 @@ public sealed unsafe class CublasTests
             ["cublasSetStream_v2"] = (nint)(delegate* unmanaged<nint, nint, int>)&SetStream,
             ["cublasSetWorkspace_v2"] = (nint)(delegate* unmanaged<nint, ulong, nuint, int>)&SetWorkspace,
             ["cublasSetMathMode"] = (nint)(delegate* unmanaged<nint, int, int>)&SetMathMode,
-            ["cublasGetVersion_v2"] = (nint)(delegate* unmanaged<nint, int*, int>)&GetVersion,
+            ["cublasGetProperty"] = (nint)(delegate* unmanaged<int, int*, int>)&GetProperty,
             ["cublasGetStatusString"] = (nint)(delegate* unmanaged<int, byte*>)&GetStatusString,
             ["cublasGemmStridedBatchedEx"] =
                 (nint)(delegate* unmanaged<nint, int, int, int, int, int, void*, ulong, int, int, long, ulong, int, int, long, void*, ulong, int, int, long, int, int, int, int>)&Multiply,
@@ -115,9 +172,10 @@ public sealed unsafe class CublasTests
     private static int SetMathMode(nint handle, int mode) => Note($"math {mode}");
 
     [System.Runtime.InteropServices.UnmanagedCallersOnly]
-    private static int GetVersion(nint handle, int* version)
+    private static int GetProperty(int type, int* value)
     {
-        *version = 120601;
+        // libraryPropertyType: MAJOR_VERSION, MINOR_VERSION.
+        *value = type == 0 ? 12 : type == 1 ? 6 : -1;
         return 0;
     }
 

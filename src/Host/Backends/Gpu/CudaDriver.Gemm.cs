@@ -12,95 +12,59 @@ public sealed unsafe partial class CudaDriver
     public override GemmLibrary OpenGemm()
     {
         Enter();
-        return new CublasGemm(this, LoadCublas());
+        return new LoadedCublas(this, LoadCublas()).Open();
     }
 
-    /// <summary>A handle with scratch memory for each lane. Left to itself, the library would allocate scratch memory of its own for every stream, which a captured graph must not.</summary>
-    private sealed class CublasGemm : GemmLibrary
+    /// <summary>The library that was found on the machine.</summary>
+    private sealed class LoadedCublas(CudaDriver driver, Cublas cublas) : CublasGemm(driver)
     {
-        // What the library's manual recommends for Hopper; earlier devices want 4 MB.
-        private const int WorkspaceBytes = 32 << 20;
-        private const int Lanes = 2;
-
-        private readonly CudaDriver driver;
-        private readonly Cublas cublas;
-        private readonly ulong[] workspaces = new ulong[Lanes];
         private nint handle;
 
-        internal CublasGemm(CudaDriver driver, Cublas cublas)
+        protected override int Create()
         {
-            (this.driver, this.cublas) = (driver, cublas);
             nint created = 0;
-            Check(cublas.Create(&created), "cublasCreate");
+            var status = cublas.Create(&created);
             handle = created;
-            try
-            {
-                for (var lane = 0; lane < Lanes; lane++)
-                    workspaces[lane] = driver.Allocate(WorkspaceBytes, "scratch memory of cuBLAS");
-            }
-            catch
-            {
-                Dispose(true);
-                throw;
-            }
-            int version = 0;
-            Check(cublas.GetVersion(handle, &version), "cublasGetVersion");
-            Name = $"cuBLAS {version / 10000}.{version / 100 % 100}";
+            return status;
         }
 
-        /// <inheritdoc/>
-        public override string Name { get; } = "cuBLAS";
-
-        /// <inheritdoc/>
-        public override void Multiply(in Gemm gemm, int lane, DriverStream stream)
+        protected override bool Destroy()
         {
-            driver.Enter();
-            Check(cublas.SetStream(handle, driver.Handle(stream)), "cublasSetStream");
-            // Setting the stream brings the library's own scratch memory back.
-            Check(cublas.SetWorkspace(handle, workspaces[lane], WorkspaceBytes), "cublasSetWorkspace");
-            var (compute, math) = gemm.Precision switch
-            {
-                Precision.Fp32 => (Cublas.Compute32FPedantic, Cublas.PedanticMath),
-                Precision.Tf32 => (Cublas.Compute32FFastTf32, Cublas.Tf32TensorOpMath),
-                _ => (Cublas.Compute32F, Cublas.DisallowReducedPrecisionReduction),
-            };
-            Check(cublas.SetMathMode(handle, math), "cublasSetMathMode");
-            // Column by column, a matrix of ours is its transpose: c^T = w^T a^T.
-            float one = 1, zero = 0;
-            var type = TypeOf(gemm.Operand);
-            Check(
-                cublas.GemmStridedBatchedEx(
-                    handle, gemm.Transposed ? Cublas.OpT : Cublas.OpN, Cublas.OpN, gemm.Columns, gemm.Rows, gemm.Depth, &one,
-                    gemm.W, type, gemm.Transposed ? gemm.Depth : gemm.Columns, 0,
-                    gemm.A, type, gemm.Depth, (long)gemm.Rows * gemm.Depth, &zero,
-                    gemm.C, TypeOf(gemm.Result), gemm.Columns, (long)gemm.Rows * gemm.Columns,
-                    gemm.Images, compute, Cublas.DefaultAlgorithm),
-                "cublasGemmStridedBatchedEx");
-        }
-
-        private static int TypeOf(DType type) => type switch
-        {
-            DType.F16 => Cublas.R16F,
-            DType.BF16 => Cublas.R16BF,
-            _ => Cublas.R32F,
-        };
-
-        private void Check(int status, string call)
-        {
-            if (status != 0)
-                throw new DeviceException($"{driver.Name}: {call} failed: {cublas.Describe(status)}");
-        }
-
-        /// <inheritdoc/>
-        protected override void Dispose(bool disposing)
-        {
-            if (!disposing || handle == 0)
-                return;
-            driver.Enter();
+            if (!driver.CanRelease())
+                return false;
             _ = cublas.Destroy(handle);
-            handle = 0;
-            foreach (var workspace in workspaces.Where(w => w != 0))
-                driver.Free(workspace);
+            return true;
         }
+
+        protected override int Version(out int major, out int minor)
+        {
+            int first = 0, second = 0;
+            var status = cublas.GetProperty(Cublas.MajorVersion, &first);
+            if (status == 0)
+                status = cublas.GetProperty(Cublas.MinorVersion, &second);
+            (major, minor) = (first, second);
+            return status;
+        }
+
+        protected override int SetStream(DriverStream stream)
+        {
+            driver.Enter();
+            return cublas.SetStream(handle, driver.Handle(stream));
+        }
+
+        protected override int SetWorkspace(ulong address, int bytes) => cublas.SetWorkspace(handle, address, (nuint)bytes);
+
+        protected override int SetMathMode(int mode) => cublas.SetMathMode(handle, mode);
+
+        protected override int Multiply(in CublasProduct p)
+        {
+            float one = 1, zero = 0;
+            return cublas.GemmStridedBatchedEx(
+                handle, p.OpA, p.OpB, p.M, p.N, p.K, &one,
+                p.A, p.TypeA, p.Lda, p.StrideA, p.B, p.TypeB, p.Ldb, p.StrideB, &zero,
+                p.C, p.TypeC, p.Ldc, p.StrideC, p.Count, p.ComputeType, p.Algorithm);
+        }
+
+        protected override string Describe(int status) => cublas.Describe(status);
     }
 }

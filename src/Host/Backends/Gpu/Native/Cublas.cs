@@ -7,7 +7,9 @@ namespace Kernels.Backends.Gpu.Native;
 /// </summary>
 internal sealed unsafe class Cublas
 {
-    // cublasOperation_t, cudaDataType_t, cublasComputeType_t, cublasMath_t, cublasGemmAlgo_t
+    // cublasStatus_t, libraryPropertyType, cublasOperation_t, cudaDataType_t, cublasComputeType_t, cublasMath_t, cublasGemmAlgo_t
+    internal const int NotInitialized = 1, AllocFailed = 3;
+    internal const int MajorVersion = 0, MinorVersion = 1;
     internal const int OpN = 0, OpT = 1;
     internal const int R32F = 0, R16F = 2, R16BF = 14;
     internal const int Compute32F = 68, Compute32FPedantic = 69, Compute32FFastTf32 = 77;
@@ -22,7 +24,9 @@ internal sealed unsafe class Cublas
     internal readonly delegate* unmanaged<nint, nint, int> SetStream;
     internal readonly delegate* unmanaged<nint, ulong, nuint, int> SetWorkspace;
     internal readonly delegate* unmanaged<nint, int, int> SetMathMode;
-    internal readonly delegate* unmanaged<nint, int*, int> GetVersion;
+
+    /// <summary>A part of the version: <c>cublasGetVersion</c> packs all of them into one number, in a way that has changed.</summary>
+    internal readonly delegate* unmanaged<int, int*, int> GetProperty;
 
     /// <summary>
     /// Handle, op of a and of b, m, n, k, alpha, a with its type, leading dimension and stride, b with the same, beta, c with the same, number of products, compute type, algorithm.
@@ -30,6 +34,9 @@ internal sealed unsafe class Cublas
     internal readonly delegate* unmanaged<nint, int, int, int, int, int, void*, ulong, int, int, long, ulong, int, int, long, void*, ulong, int, int, long, int, int, int, int> GemmStridedBatchedEx;
 
     private readonly delegate* unmanaged<int, byte*> getStatusString;
+
+    /// <summary>The loader's handle of the library; 0 if it did not load it.</summary>
+    internal nint Library { get; private init; }
 
     /// <summary>Binds the functions.</summary>
     /// <param name="export">Address of a function by name; 0 if the library has none.</param>
@@ -47,7 +54,7 @@ internal sealed unsafe class Cublas
         SetStream = (delegate* unmanaged<nint, nint, int>)Bind("cublasSetStream_v2");
         SetWorkspace = (delegate* unmanaged<nint, ulong, nuint, int>)Bind("cublasSetWorkspace_v2");
         SetMathMode = (delegate* unmanaged<nint, int, int>)Bind("cublasSetMathMode");
-        GetVersion = (delegate* unmanaged<nint, int*, int>)Bind("cublasGetVersion_v2");
+        GetProperty = (delegate* unmanaged<int, int*, int>)Bind("cublasGetProperty");
         GemmStridedBatchedEx = (delegate* unmanaged<nint, int, int, int, int, int, void*, ulong, int, int, long, ulong, int, int, long, void*, ulong, int, int, long, int, int, int, int>)Bind(
             "cublasGemmStridedBatchedEx");
         getStatusString = (delegate* unmanaged<int, byte*>)Bind("cublasGetStatusString");
@@ -68,7 +75,7 @@ internal sealed unsafe class Cublas
                     throw new DeviceException(
                         $"cuBLAS was not found; tried {string.Join(", ", tried)}. It comes with the CUDA toolkit and with PyTorch: install one, set {CudaLibrary.Cublas.Variable}, or take --gemm own, which needs none");
                 }
-                instance = new Cublas(name => NativeLibrary.TryGetExport(handle, name, out var address) ? address : 0);
+                instance = new Cublas(name => NativeLibrary.TryGetExport(handle, name, out var address) ? address : 0) { Library = handle };
             }
             return instance;
         }

@@ -125,6 +125,9 @@ internal sealed unsafe class LibCuda
         GraphExecDestroy = (delegate* unmanaged<nint, int>)Bind("cuGraphExecDestroy");
     }
 
+    /// <summary>The loader's handle of the library; 0 if it did not load it.</summary>
+    internal nint Library { get; private init; }
+
     private static string[] Names => OperatingSystem.IsWindows() ? ["nvcuda.dll"] : ["libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1"];
 
     /// <summary>Loads the library of the installed NVIDIA driver.</summary>
@@ -138,7 +141,7 @@ internal sealed unsafe class LibCuda
         foreach (var name in names)
         {
             if (NativeLibrary.TryLoad(name, out var library))
-                return new LibCuda(export => NativeLibrary.TryGetExport(library, export, out var address) ? address : 0);
+                return new LibCuda(export => NativeLibrary.TryGetExport(library, export, out var address) ? address : 0) { Library = library };
         }
         throw new DeviceException(
             $"the CUDA driver was not found; tried {string.Join(", ", names.ToArray())}. Install the NVIDIA driver, which brings it (in a container: start it with the GPU), or run without a GPU");
