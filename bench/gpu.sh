@@ -167,7 +167,7 @@ run() {
     fi
     # The compiler that the machine has goes before the one that was packed, which may be older.
     if [ -z "${KERNELS_NVRTC:-}" ] && [ -d "$bin/nvrtc" ] && ! ldconfig -p 2>/dev/null | grep -q libnvrtc.so && ! compgen -G '/usr/local/cuda*/lib64/libnvrtc.so*' >/dev/null &&
-        ! "$python" -c 'import nvidia.cuda_nvrtc' 2>/dev/null; then
+        ! "$python" -c 'import glob, sys; sys.exit(not glob.glob(sys.prefix + "/lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so*"))' 2>/dev/null; then
         export KERNELS_NVRTC="$bin/nvrtc"
     fi
     export KERNELS_CACHE=${KERNELS_CACHE:-$work/cache}
@@ -185,6 +185,8 @@ on_gpu() {
     part tests 200 run_tests cuda 'Kernels.Tests.Backends.Gpu.SamplingTests' 'Kernels.Tests.Backends.Gpu.ReferencePackTests' 'Kernels.Tests.Backends.Gpu.StepOnEmulatorTests' 'Kernels.Tests.Ops.*'
     part steps 200 "$kernels" bench --device cuda --model adm64,shapes32 --batch 1,4,16 --precision $all --time-limit 2 --json "$results/steps.json"
     part profile 60 "$kernels" profile --device cuda --model adm64 --batch 4 --precision fp16 --json "$results/profile.json" --html "$results/profile.html"
+    # The emulator and what is compiled for it, with the compiler that this machine has: any major is to do.
+    part compiler 150 run_tests emulator 'Kernels.Tests.PtxEmulator.*' 'Kernels.Tests.Backends.Gpu.KernelCompilerTests'
     part rivals 420 rivals "$results/steps.json" steps 400
     part larger 300 "$kernels" bench --device cuda --model adm256,adm128,adm512 --batch 1,4 --precision fp16,bf16,fp32 --time-limit 2 --json "$results/larger.json"
     part kernels 240 "$kernels" bench --device cuda --model adm64,adm256 --batch 4 --precision fp16,bf16 --kernels --time-limit 0.3 --json "$results/kernels.json"
@@ -202,6 +204,7 @@ on_cpu() {
     device=cpu precisions=fp32
     part packs 120 verify_packs
     part tests 120 run_tests emulator 'Kernels.Tests.Measurement.ReportComparisonTests' 'Kernels.Tests.Measurement.SideBySideTests'
+    part compiler 120 run_tests emulator 'Kernels.Tests.PtxEmulator.LanguageKernelTests' 'Kernels.Tests.Backends.Gpu.KernelCompilerTests'
     part steps 60 "$kernels" bench --device cpu --model shapes32 --time-limit 0.2 --json "$results/steps.json"
     part profile 60 "$kernels" profile --device cpu --repeats 1 --time-limit 0.1 --json "$results/profile.json" --html "$results/profile.html"
     part kernels 60 "$kernels" bench --device cpu --model shapes32 --kernels Attention --time-limit 0.05 --json "$results/kernels.json"

@@ -38,9 +38,10 @@ public sealed class NvrtcSearchTests : IDisposable
     }
 
     [Theory]
-    [InlineData("lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib")]
-    [InlineData("lib/python3.12/site-packages/nvidia/cu13/lib")]
-    public async Task A_Python_installation_serves_a_machine_without_a_toolkit(string inside)
+    [InlineData("lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib", false)]
+    [InlineData("lib/python3.12/site-packages/nvidia/cu13/lib", false)]
+    [InlineData("lib/python3.12/site-packages/nvidia/cu13/lib", true)]
+    public async Task A_Python_installation_serves_a_machine_without_a_toolkit(string inside, bool onPath)
     {
         string there = Prepared(), program = CopyOfTheProgram();
         string lib = Directory.CreateDirectory(Path.Combine(_folder["venv"], inside)).FullName;
@@ -49,7 +50,9 @@ public sealed class NvrtcSearchTests : IDisposable
             File.CreateSymbolicLink(Path.Combine(lib, Path.GetFileName(library)), library);
         }
 
-        (int code, string error) = await Compile(program, ("KERNELS_NVRTC", ""), ("VIRTUAL_ENV", _folder["venv"]));
+        File.WriteAllText(Path.Combine(Directory.CreateDirectory(_folder["venv/bin"]).FullName, "python3"), "");
+        (string, string) where = onPath ? ("PATH", $"{_folder["venv/bin"]}:{Environment.GetEnvironmentVariable("PATH")}") : ("VIRTUAL_ENV", _folder["venv"]);
+        (int code, string error) = await Compile(program, ("KERNELS_NVRTC", ""), where);
         Assert.True(code == ExitCode.Done, error);
     }
 

@@ -88,16 +88,18 @@ internal sealed record CudaLibrary(string Name, string Variable, string Export, 
         }
     }
 
-    /// <summary>The libraries that PyTorch and its kin install: <c>site-packages/nvidia/cuda_nvrtc/lib</c>, <c>nvidia/cublas/lib</c> and, from CUDA 13, <c>nvidia/cu13/lib</c>.</summary>
+    /// <summary>The libraries that PyTorch and its kin install, for the Python that is on the path among others: <c>site-packages/nvidia/cuda_nvrtc/lib</c>, <c>nvidia/cublas/lib</c> and, from CUDA 13, <c>nvidia/cu13/lib</c>.</summary>
     private IEnumerable<string> PythonLibraries()
     {
         var home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
-        var prefixes = new[]
-        {
+        var onPath = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)
+            .Where(folder => File.Exists(Path.Combine(folder, "python3"))).Select(Path.GetDirectoryName);
+        string?[] prefixes =
+        [
             Environment.GetEnvironmentVariable("VIRTUAL_ENV"), Environment.GetEnvironmentVariable("CONDA_PREFIX"),
-            Path.Combine(home, ".local"), "/usr/local", "/usr", "/opt/conda", "/opt/venv",
-        };
-        foreach (var prefix in prefixes)
+            .. onPath, Path.Combine(home, ".local"), "/usr/local", "/usr", "/opt/conda", "/opt/venv",
+        ];
+        foreach (var prefix in prefixes.Distinct())
         {
             var lib = prefix is null ? null : Path.Combine(prefix, "lib");
             if (lib is null || !Directory.Exists(lib))
