@@ -21,6 +21,8 @@
 #define TOKENS 1024
 #define NEW_ORDER 0
 #define SCALE 0.125f
+#endif
+#ifndef MT
 #define BLOCK_WARPS 4
 #define MT 2
 #define BN 64

@@ -15,6 +15,12 @@
 // on an H100, 312e12 / 2.04e12 = 153 on an A100 of 80 GB (NVIDIA's data sheets). For T <= BM a block could have all of a head: five products behind each other in half as many blocks,
 // where now four and three run side by side in blocks that do not fill the device.
 // Source: the gradient that autograd derives from QKVAttention of guided-diffusion.
+#ifndef MT // the gradient's tile for heads of 64
+#define BLOCK_WARPS 4
+#define MT 1
+#define BN 32
+#define STAGES 2
+#endif
 #include "attention.cuh"
 
 #ifndef DOUT

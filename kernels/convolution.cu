@@ -49,6 +49,24 @@
 #ifndef TF32
 #define TF32 0
 #endif
+#ifndef C1 // by itself: the convolution that the 64x64 UNet has most of
+#define C1 192
+#define H 64
+#define W 64
+#define O 192
+#define OH 64
+#define OW 64
+#define KH 3
+#define KW 3
+#define PADDING_H 1
+#define PADDING_W 1
+#define BM 64
+#define BN 96
+#define ROW_BYTES 64
+#define STAGES 3
+#define WARPS_M 2
+#define WARPS_N 2
+#endif
 #ifndef C2
 #define C2 0
 #endif

@@ -25,6 +25,10 @@
 #ifndef RESIDUAL
 #define RESIDUAL 0
 #endif
+#ifndef K // by itself: the time embedding of the 64x64 UNet
+#define K 768
+#define M 768
+#endif
 #ifndef ROWS
 #define ROWS 8
 #endif

@@ -31,6 +31,11 @@ public sealed class ReferencePackTests
         ["classifier-spatial"] = [("logits", 8.85e-4, 5.07e-3), ("log_probs", 1.46e-4, 8.15e-4), ("grad", 5.29e-2, 5.50e-2)],
         ["sample-ddpm-guided"] = [("sample", 1.51e-3, 1.32e-2), ("trajectory", 9.07e-4, 9.42e-3), ("pred_xstart", 1.59e-3, 2.46e-2)],
         ["sample-cfg-ddim"] = [("sample", 5.65e-3, 4.11e-2), ("trajectory", 3.40e-3, 2.42e-2), ("pred_xstart", 6.52e-3, 4.69e-2)],
+        ["sample-ddim-eta"] = [("sample", 2.01e-3, 1.38e-2), ("trajectory", 1.18e-3, 7.93e-3), ("pred_xstart", 8.28e-3, 3.09e-2)],
+        ["sample-ddim-guided"] = [("sample", 1.38e-3, 1.28e-2), ("trajectory", 9.43e-4, 8.65e-3), ("pred_xstart", 1.72e-3, 1.53e-2)],
+        ["sample-fixed-large"] = [("sample", 1.18e-2, 3.38e-2), ("trajectory", 8.36e-3, 2.26e-2), ("pred_xstart", 2.36e-2, 5.85e-2)],
+        ["sample-fixed-small-xstart"] = [("sample", 3.35e-2, 3.16e-1), ("trajectory", 1.10e-2, 1.02e-1), ("pred_xstart", 1.27e-2, 1.18e-1)],
+        ["sample-cfg-classifier-ddpm"] = [("sample", 7.64e-2, 9.44e-2), ("trajectory", 5.21e-2, 6.69e-2), ("pred_xstart", 7.88e-2, 1.12e-1)],
     };
 
     public static TheoryData<string> Packs =>
