@@ -1,10 +1,7 @@
-#!/usr/bin/env python3
 """The models of guided-diffusion in plain PyTorch: the rival that Kernels is timed against.
 
 UNetModel, SuperResModel and EncoderUNetModel with the constructor arguments and the state-dict keys of the originals (Dhariwal and Nichol 2021, "Diffusion Models
-Beat GANs on Image Synthesis"), written for this project: eager, operation for operation what the originals run. Runs on PyTorch 1.13 and later.
-
-    python3 bench/peers/adm.py --check tests/packs      the reference packs at their own tolerances; exit status 4 if one fails
+Beat GANs on Image Synthesis"), written for this project: eager, operation for operation what the originals run. Runs on PyTorch 1.13 and later. packs.py checks them.
 """
 
 import math
@@ -308,9 +305,3 @@ def build(config, kind="unet"):
     """A model in evaluation mode whose parameters take no gradient. `kind` is unet, superres or classifier."""
     model = {"unet": UNetModel, "superres": SuperResModel, "classifier": EncoderUNetModel}[kind](config)
     return model.eval().requires_grad_(False)
-
-
-if __name__ == "__main__":
-    import packs
-
-    packs.main()

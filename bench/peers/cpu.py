@@ -4,7 +4,7 @@
 They take turns step by step, so that whatever else the machine does hits all; all have the same number of threads, and all must give the same x_{t-1} before
 they are timed; an engine that does not, or fails, is a row that says so. Ratios are given of the medians and of the least times: on a machine that others use, the latter say more. Needs PyTorch 1.13 or later, with an
 optimised BLAS (Debian: `apt install python3-torch libopenblas0-openmp`; the reference BLAS would slow its attention), and the .NET SDK; for ONNX Runtime, node and
-`npm install --prefix bench/peers --no-save onnxruntime-node`.
+`npm install --prefix bench/peers --no-save --ignore-scripts onnxruntime-node` (the package's script downloads a build for CUDA, which is not needed here and cannot be had everywhere).
 
     python3 bench/peers/cpu.py                                  the demo pair, batch 16, and the published 64x64 shapes, batch 1
     python3 bench/peers/cpu.py --models shapes32 --batch 1 --output cpu.json
@@ -137,7 +137,7 @@ class OnnxRuntime(Served):
             raise RuntimeError("there is no node to run ONNX Runtime with")
         modules = os.environ.get("NODE_PATH") or os.path.join(HERE, "node_modules")
         if not os.path.isdir(os.path.join(modules, "onnxruntime-node")):
-            raise RuntimeError("onnxruntime-node is missing: npm install --prefix bench/peers --no-save onnxruntime-node")
+            raise RuntimeError("onnxruntime-node is missing: npm install --prefix bench/peers --no-save --ignore-scripts onnxruntime-node")
         self.folder = tempfile.TemporaryDirectory()
         path = lambda name: os.path.join(self.folder.name, name)
         step = onnx_step.ExportedStep(models.unet, models.classifier, models.schedule, models.scale, models.index, models.x, models.y)

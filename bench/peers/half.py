@@ -7,9 +7,9 @@ bf16 runs PyTorch's own CPU kernels. fp16, which those lack, computes every oper
 at bf16, to show that this errs alike. The limits of tests/Backends/Gpu/ReferencePackTests.cs are twice the first two columns.
 """
 
+import argparse
 import glob
 import os
-import sys
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -64,8 +64,11 @@ def errors(path, dtype, rounded):
 
 
 def main():
+    parser = argparse.ArgumentParser(description="How far the PyTorch models of adm.py stray from the reference packs at 16 bits.")
+    parser.add_argument("folder", help="the reference packs")
+    folder = parser.parse_args().folder
     print(f"{'pack':<28} {'output':<12} {'fp16':>9} {'bf16':>9} {'bf16 rounded':>13}")
-    for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.safetensors"))):
+    for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
         columns = [errors(path, torch.float16, True), errors(path, torch.bfloat16, False), errors(path, torch.bfloat16, True)]
         for output in columns[0]:
             name = os.path.basename(path)[: -len(".safetensors")]

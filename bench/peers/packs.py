@@ -1,4 +1,8 @@
-"""Reads safetensors files and checks the models of adm.py against the reference packs."""
+#!/usr/bin/env python3
+"""Reads safetensors files and checks the models of adm.py against the reference packs.
+
+    python3 bench/peers/packs.py tests/packs      the reference packs at their own tolerances; exit status 4 if one fails
+"""
 
 import argparse
 import glob
@@ -97,11 +101,11 @@ def compare(actual, expected, tolerance):
 
 def main():
     parser = argparse.ArgumentParser(description="Checks the PyTorch models of adm.py against reference packs.")
-    parser.add_argument("--check", metavar="PATH", nargs="+", required=True, help="packs, or folders of them")
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="packs, or folders of them")
     parser.add_argument("--sdpa", action="store_true", help="with scaled_dot_product_attention")
     options = parser.parse_args()
     Pack.fused_attention = options.sdpa
-    paths = [p for path in options.check for p in (sorted(glob.glob(os.path.join(path, "*.safetensors"))) if os.path.isdir(path) else [path])]
+    paths = [p for path in options.paths for p in (sorted(glob.glob(os.path.join(path, "*.safetensors"))) if os.path.isdir(path) else [path])]
     failed = checked = 0
     print(f"{'pack':<28} {'output':<12} {'relative L2':>11} {'tolerance':>9}")
     for path in paths:
@@ -112,3 +116,7 @@ def main():
             print(f"{name:<28} {output:<12} {error:>11.2e} {tolerance:>9.0e} {'' if passed else 'FAILED'}")
     print(f"{checked - failed} passed, {failed} failed (PyTorch {torch.__version__})")
     sys.exit(4 if failed or not checked else 0)
+
+
+if __name__ == "__main__":
+    main()

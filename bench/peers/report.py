@@ -1,5 +1,6 @@
 """Writes what was measured as `kernels bench --json` does (format kernels-bench-1), so that `kernels bench table` and `kernels bench compare` read it."""
 
+import argparse
 import datetime
 import json
 import os
@@ -140,9 +141,14 @@ def show(r):
     print(f"{r['model']:<10} {r['batch']:>3} {r['precision']:<5} {what:<20} {r['engine']:<28} {times}", flush=True)
 
 
-if __name__ == "__main__":
-    # Several reports of one machine as one: report.py ALL.json ONE.json ...
-    import sys
+def main():
+    parser = argparse.ArgumentParser(description="Writes several reports of one machine as one.")
+    parser.add_argument("output", help="the one report")
+    parser.add_argument("reports", nargs="+", help="what kernels bench --json or a rival wrote; the header is that of the first")
+    options = parser.parse_args()
+    reports = [load(path) for path in options.reports]
+    save(options.output, reports[0]["header"], [r for one in reports for r in one["rows"]])
 
-    reports = [load(path) for path in sys.argv[2:]]
-    save(sys.argv[1], reports[0]["header"], [r for one in reports for r in one["rows"]])
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ using Kernels.Diffusion;
 using Kernels.Measurement;
 using Kernels.Tests.Measurement;
 using Kernels.Tests.PtxEmulator;
+using Kernels.Tests.Support;
 using Xunit;
 
 namespace Kernels.Tests.Cli;
@@ -102,14 +103,8 @@ public sealed class MeasuringCommandTests : IDisposable
     {
         Cuda.Require();
         const string Right = "to_float(a[i]) + to_float(b[i % C";
-        foreach (string resource in typeof(BenchReport).Assembly.GetManifestResourceNames().Where(n => n.StartsWith("kernels/", StringComparison.Ordinal)))
-        {
-            using StreamReader reader = new(typeof(BenchReport).Assembly.GetManifestResourceStream(resource)!);
-            string source = reader.ReadToEnd();
-            Assert.Equal(resource == "kernels/elementwise.cu", source.Contains(Right, StringComparison.Ordinal));
-            File.WriteAllText(_folder[Path.GetFileName(resource)], source.Replace(Right, Right.Replace("+", "-", StringComparison.Ordinal), StringComparison.Ordinal));
-        }
-
+        KernelFolder.Write(_folder.Path);
+        KernelFolder.Edit(_folder.Path, "elementwise.cu", Right, Right.Replace("+", "-", StringComparison.Ordinal));
         CliRun run = (await CliRun.Of(
             "bench", "--device", "emulator", "--model", "shapes32", "--kernels", "AddPositional", "--kernels-dir", _folder.Path, "--json", _folder["a.json"])).Expect(ExitCode.VerificationFailed);
         Assert.Contains("FAILED", run.Output, StringComparison.Ordinal);

@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
 using Kernels.Cli;
 using Kernels.Imaging;
+using Kernels.Tests.PtxEmulator;
+using Kernels.Tests.Support;
 using Xunit;
 
 namespace Kernels.Tests.Cli;
@@ -133,6 +135,25 @@ public sealed class ReproduceCommandTests : IDisposable
         Edit(receipt => receipt["job"]!["device"]!["name"] = "another machine");
         CliRun run = (await CliRun.Of("reproduce", _folder["a.npz"])).Expect(ExitCode.Done);
         Assert.Contains("kernels: device.name is \"another machine\" in the receipt and", run.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Kernels_of_a_folder_are_told_where_others_run_and_found_again_where_it_is_named()
+    {
+        Cuda.Require();
+        string kernels = Directory.CreateDirectory(_folder["kernels"]).FullName;
+        KernelFolder.Write(kernels);
+        KernelFolder.Edit(kernels, "sampler.cu", "expf(mul(0.5f, log_variance))", "expf(mul(0.25f, log_variance))");
+        string[] quick = ["--device", "emulator", "--check", "none"];
+        (await CliRun.Of(["sample", .. quick, "--steps", "2", "--classifier-scale", "0", "--num-samples", "1", "--kernels-dir", kernels, "--output", _folder["a.npz"]])).Expect(ExitCode.Done);
+
+        CliRun others = (await CliRun.Of(["reproduce", _folder["a.npz"], .. quick])).Expect(ExitCode.VerificationFailed);
+        Assert.Contains("kernels: the kernels of the library are not those that made the images; --kernels-dir", others.Error, StringComparison.Ordinal);
+        Assert.StartsWith("differs: first after step 1 of 2", others.Output, StringComparison.Ordinal);
+
+        CliRun same = (await CliRun.Of(["reproduce", _folder["a.npz"], .. quick, "--kernels-dir", kernels])).Expect(ExitCode.Done);
+        Assert.DoesNotContain("kernels_sha256", same.Error, StringComparison.Ordinal);
+        Assert.StartsWith("identical: 1 images", same.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,6 +1,7 @@
 using Kernels.Backends.Cpu;
 using Kernels.Diffusion;
 using Kernels.Models;
+using Kernels.Runtime;
 using Kernels.Sampling;
 
 namespace Kernels.Tests.Sampling;
@@ -8,11 +9,11 @@ namespace Kernels.Tests.Sampling;
 /// <summary>The demo pair, opened from its files, with few steps.</summary>
 internal sealed class DemoSampler : IDisposable
 {
-    private readonly CpuBackend _backend;
+    private readonly Backend _backend;
 
-    public DemoSampler(int steps = 3, int? threads = 1, double classifierScale = 4)
+    public DemoSampler(int steps = 3, int? threads = 1, double classifierScale = 4, Backend? backend = null)
     {
-        _backend = new CpuBackend(threads);
+        _backend = backend ?? new CpuBackend(threads);
         Sampler = Sampler.Load(
             new SamplerOptions
             {

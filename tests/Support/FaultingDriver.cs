@@ -26,17 +26,16 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     private DeviceFault _fault;
     private long _left = long.MaxValue;
     private bool _isLost;
+    private int _objects;
 
     /// <summary>Calls so far that could have failed, by kind.</summary>
     public Dictionary<DriverCalls, int> Calls { get; } = [];
 
     /// <summary>Device and host memory, streams, events and graphs that are alive.</summary>
-    public (int Device, int Host, int Objects) Alive => (_allocations.Count, _host.Count, Objects);
+    public (int Device, int Host, int Objects) Alive => (_allocations.Count, _host.Count, _objects);
 
     /// <summary>Whether a stream is left capturing.</summary>
     public bool IsCapturing { get; private set; }
-
-    internal int Objects { get; set; }
 
     public override string Name => inner.Name;
 
@@ -138,7 +137,7 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     public override DriverStream CreateStream()
     {
         Pass(DriverCalls.Create, "a stream");
-        return new Stream(this, inner.CreateStream());
+        return Begin(new Stream(this, inner.CreateStream()));
     }
 
     public override void Synchronize(DriverStream? stream = null) => inner.Synchronize(Of(stream));
@@ -146,7 +145,7 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     public override DriverEvent CreateEvent()
     {
         Pass(DriverCalls.Create, "an event");
-        return new Event(this, inner.CreateEvent());
+        return Begin(new Event(this, inner.CreateEvent()));
     }
 
     public override void Record(DriverEvent driverEvent, DriverStream? stream = null) => inner.Record(((Event)driverEvent).Inner, Of(stream));
@@ -177,7 +176,7 @@ internal sealed class FaultingDriver(Driver inner) : Driver
             throw;
         }
 
-        return new Graph(this, graph);
+        return Begin(new Graph(this, graph));
     }
 
     protected override void Dispose(bool disposing) => inner.Dispose();
@@ -199,62 +198,38 @@ internal sealed class FaultingDriver(Driver inner) : Driver
         }
     }
 
-    private sealed class Stream : DriverStream
+    private T Begin<T>(T wrapped)
     {
-        private readonly FaultingDriver _driver;
-
-        public Stream(FaultingDriver driver, DriverStream inner)
-        {
-            (_driver, Inner) = (driver, inner);
-            driver.Objects++;
-        }
-
-        public DriverStream Inner { get; }
-
-        protected override void Dispose(bool disposing)
-        {
-            _driver.Objects--;
-            Inner.Dispose();
-        }
+        _objects++;
+        return wrapped;
     }
 
-    private sealed class Event : DriverEvent
+    private void End(IDisposable inner)
     {
-        private readonly FaultingDriver _driver;
-
-        public Event(FaultingDriver driver, DriverEvent inner)
-        {
-            (_driver, Inner) = (driver, inner);
-            driver.Objects++;
-        }
-
-        public DriverEvent Inner { get; }
-
-        protected override void Dispose(bool disposing)
-        {
-            _driver.Objects--;
-            Inner.Dispose();
-        }
+        _objects--;
+        inner.Dispose();
     }
 
-    private sealed class Graph : DriverGraph
+    private sealed class Stream(FaultingDriver driver, DriverStream inner) : DriverStream
     {
-        private readonly FaultingDriver _driver;
+        public DriverStream Inner => inner;
 
-        public Graph(FaultingDriver driver, DriverGraph inner)
-        {
-            (_driver, Inner) = (driver, inner);
-            driver.Objects++;
-        }
+        protected override void Dispose(bool disposing) => driver.End(inner);
+    }
 
-        public DriverGraph Inner { get; }
+    private sealed class Event(FaultingDriver driver, DriverEvent inner) : DriverEvent
+    {
+        public DriverEvent Inner => inner;
 
-        public override int Nodes => Inner.Nodes;
+        protected override void Dispose(bool disposing) => driver.End(inner);
+    }
 
-        protected override void Dispose(bool disposing)
-        {
-            _driver.Objects--;
-            Inner.Dispose();
-        }
+    private sealed class Graph(FaultingDriver driver, DriverGraph inner) : DriverGraph
+    {
+        public DriverGraph Inner => inner;
+
+        public override int Nodes => inner.Nodes;
+
+        protected override void Dispose(bool disposing) => driver.End(inner);
     }
 }

@@ -15,19 +15,18 @@ public sealed partial class DiffusionSampler
     {
         ArgumentNullException.ThrowIfNull(batch);
         ArgumentOutOfRangeException.ThrowIfLessThan(runs, 1);
-        ExpectLowRes(batch);
-        ExpectKnown(batch);
+        _inputs.CheckGivenImages(batch);
         double step = 0, begin = 0;
-        float[] x = InitialNoise(batch);
+        float[] x = _inputs.InitialNoise(batch);
         foreach (bool guided in Kinds())
         {
-            StepExecutor steps = ExecutorFor(batch.Count, batch.SuppliesNoise, guided);
+            StepExecutor steps = ExecutorFor(batch, guided);
             double least = double.PositiveInfinity;
             for (int run = 0; run <= runs; run++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 long start = Stopwatch.GetTimestamp();
-                Begin(batch, guided);
+                _inputs.Write(steps, batch, guided);
                 int row = Enumerable.Range(0, Table.Count).First(i => IsGuided(i) == guided);
                 WriteState(steps, x, row);
                 steps.Prepare(row, cancellationToken);

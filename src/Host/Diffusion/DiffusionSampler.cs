@@ -1,4 +1,3 @@
-using System.Globalization;
 using Kernels.Models;
 using Kernels.Runtime;
 
@@ -17,7 +16,8 @@ public sealed partial class DiffusionSampler : IDisposable
     private readonly Weights _weights;
     private readonly IReadOnlyCollection<string> _disabledFusions;
     private readonly (int Height, int Width)? _lowRes;
-    private readonly float[]? _levels;
+    private readonly bool _inpaints;
+    private readonly BatchInputs _inputs;
     private readonly Dictionary<(int Batch, bool SuppliedNoise, bool Guided), StepExecutor> _executors = [];
 
     /// <summary>Prepares sampling; executors are made when a batch asks for them.</summary>
@@ -52,14 +52,17 @@ public sealed partial class DiffusionSampler : IDisposable
         Settings = settings;
         (Height, Width) = size ?? (diffusion.Config.ImageSize, diffusion.Config.ImageSize);
         Table = StepTable.Create(process, settings);
+        float[]? levels = null;
         if (inpainting is not null)
         {
-            RequireMemoryless("inpainting");
+            settings.Sampler.RequireMemoryless("inpainting");
             int[] order = inpainting.Order(Table.Count);
-            _levels = InpaintingSchedule.Levels(Table.Diffusion, order);
+            levels = InpaintingSchedule.Levels(Table.Diffusion, order);
             Table = Table.InOrder(order);
         }
 
+        _inpaints = inpainting is not null;
+        _inputs = new BatchInputs(diffusion.Config, _classifier?.Config, settings, Table, (Height, Width), lowRes, levels);
         List<(string, Weights)> weights = [(GuidedStep.DiffusionPrefix, diffusion.Weights)];
         if (_classifier is not null)
         {
@@ -83,7 +86,7 @@ public sealed partial class DiffusionSampler : IDisposable
     public int Width { get; }
 
     /// <summary>Elements of one image.</summary>
-    public int ImageElements => Height * Width * _diffusion.Config.InChannels;
+    public int ImageElements => _inputs.ImageElements;
 
     /// <summary>
     /// What the tables of scales and shifts may take, in bytes (<see cref="Hoist"/>). Where those of all steps take more, they are made for some steps at a time. They are there twice: where
@@ -140,21 +143,16 @@ public sealed partial class DiffusionSampler : IDisposable
     private Executor Run(SampleBatch batch, StepCallback? onStep, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
-        int n = batch.Count;
-        Expect(batch.Initial, (long)n * ImageElements, "the initial images");
-        Expect(batch.StepNoise, (long)Table.Count * n * ImageElements, "the noise of the steps");
-        ExpectLowRes(batch);
-        ExpectKnown(batch);
-        ExpectBeginning(batch);
+        _inputs.Check(batch);
         foreach (bool kind in Kinds())
         {
-            Begin(batch, kind);
+            _inputs.Write(ExecutorFor(batch, kind), batch, kind);
         }
 
-        int first = batch.FirstStep, count = Table.Count - first, elements = n * ImageElements;
+        int first = batch.FirstStep, count = Table.Count - first, elements = batch.Count * ImageElements;
         bool guided = IsGuided(first);
-        StepExecutor steps = ExecutorFor(n, batch.SuppliesNoise, guided);
-        WriteState(steps, batch.Initial ?? InitialNoise(batch), first);
+        StepExecutor steps = ExecutorFor(batch, guided);
+        WriteState(steps, batch.Initial ?? _inputs.InitialNoise(batch), first);
         bool takesNoise = steps.Takes("noise");
         float[]? drawn = batch.NoiseSource is null ? null : new float[elements];
         StepSnapshots? kept = null;
@@ -164,7 +162,7 @@ public sealed partial class DiffusionSampler : IDisposable
             if (IsGuided(row) != guided)
             {
                 guided = !guided;
-                steps = Continue(steps, ExecutorFor(n, batch.SuppliesNoise, guided), row);
+                steps = Continue(steps, ExecutorFor(batch, guided), row);
             }
 
             batch.NoiseSource?.Invoke(row, drawn);
@@ -209,74 +207,16 @@ public sealed partial class DiffusionSampler : IDisposable
         _executors.Clear();
     }
 
-    private static int[] Words(ulong value) => [(int)(uint)value, (int)(uint)(value >> 32)];
-
-    private static ulong NoiseImage(SampleBatch batch, int i) => (ulong)(batch.NoiseImages?[i] ?? batch.FirstImage + i);
-
-    private static void Require(bool condition, string message)
-    {
-        if (!condition)
-        {
-            throw new ConfigurationException(message);
-        }
-    }
-
-    // What earlier steps have left cannot be had where a step is the first, nor after a jump.
-    private void RequireMemoryless(string task) => Require(
-        Settings.Sampler.History() == SamplerHistory.None,
-        $"{task} needs a sampler that keeps nothing of earlier steps; {SamplerKinds.NameOf(Settings.Sampler)} does, take ddpm, ddim, euler or euler-a");
-
-    private static void Expect(float[]? values, long elements, string what)
-    {
-        if (values is not null && values.Length != elements)
-        {
-            throw new ConfigurationException(string.Create(CultureInfo.InvariantCulture, $"{what}: {values.Length} elements were given, {elements} are needed"));
-        }
-    }
-
-    private void ExpectLowRes(SampleBatch batch)
-    {
-        if (_lowRes is (int height, int width))
-        {
-            Expect(batch.LowRes ?? [], (long)batch.Count * height * width * _diffusion.Config.InChannels, "the low-resolution images");
-        }
-        else if (batch.LowRes is not null)
-        {
-            throw new ConfigurationException("this model takes no low-resolution images");
-        }
-    }
-
-    private void ExpectKnown(SampleBatch batch)
-    {
-        Require(_levels is not null || (batch.Known is null && batch.Mask is null), "this sampler was not made for inpainting");
-        if (_levels is not null)
-        {
-            Expect(batch.Known ?? [], (long)batch.Count * ImageElements, "the known images");
-            Expect(batch.Mask ?? [], (long)batch.Count * Height * Width, "the mask");
-            Require(batch.Mask!.All(m => m is >= 0 and <= 1), "the mask must lie between 0 and 1");
-            Require(batch.Known!.All(float.IsFinite), "the known images must be finite, also where they are masked out");
-        }
-    }
-
-    private void ExpectBeginning(SampleBatch batch)
-    {
-        Require((uint)batch.FirstStep < (uint)Table.Count, $"step {batch.FirstStep} is not one of the {Table.Count} steps");
-        Require(batch.NoiseImages is null || batch.NoiseImages.Count == batch.Count, $"the noise of {batch.NoiseImages?.Count} images was named for {batch.Count}");
-        Require(batch.StepNoise is null || batch.NoiseSource is null, "noise is given twice: as values and as a source");
-        if (batch.FirstStep > 0)
-        {
-            RequireMemoryless("to begin at a later step");
-        }
-    }
-
     private bool IsGuided(int step) => MasksGuidance || Table.IsGuided(step);
 
     private SamplerSettings SettingsOf(bool guided) => guided ? Settings : Settings with { ClassifierScale = 0, CfgScale = 0 };
 
     private Graph BuildGraph(int batch, bool suppliedNoise, bool guided) =>
-        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes, _levels is not null);
+        GuidedStep.Build(_diffusion.Config, _classifier?.Config, Table, SettingsOf(guided), batch, Height, Width, suppliedNoise, _lowRes, _inpaints);
 
     private StepGraphs RewriteGraph(int batch, bool suppliedNoise, bool guided) => Rewrites.Apply(BuildGraph(batch, suppliedNoise, guided), _disabledFusions, TableBytes);
+
+    private StepExecutor ExecutorFor(SampleBatch batch, bool guided) => ExecutorFor(batch.Count, batch.SuppliesNoise, guided);
 
     private StepExecutor ExecutorFor(int batch, bool suppliedNoise, bool guided)
     {
@@ -290,31 +230,6 @@ public sealed partial class DiffusionSampler : IDisposable
 
     // With guidance, without, or both.
     private IEnumerable<bool> Kinds() => Enumerable.Range(0, Table.Count).Select(IsGuided).Distinct();
-
-    // Writes what stays the same throughout a batch.
-    private void Begin(SampleBatch batch, bool guided)
-    {
-        StepExecutor steps = ExecutorFor(batch.Count, batch.SuppliesNoise, guided);
-        steps.WriteTable(Table);
-        WriteLabels(steps, batch, guided);
-        if (batch.LowRes is not null)
-        {
-            steps.Step.Write("low_res", batch.LowRes);
-        }
-
-        if (steps.Takes("seed"))
-        {
-            steps.Step.Write("seed", Words(batch.Seed));
-            steps.Step.Write("image_index", [.. Enumerable.Range(0, batch.Count).SelectMany(i => Words(NoiseImage(batch, i)))]);
-        }
-
-        if (_levels is not null)
-        {
-            steps.Step.Write("levels", _levels);
-            steps.Step.Write("known", batch.Known);
-            steps.Step.Write("mask", batch.Mask);
-        }
-    }
 
     private static void WriteState(StepExecutor steps, float[] x, int row)
     {
@@ -343,59 +258,5 @@ public sealed partial class DiffusionSampler : IDisposable
 
         next.Step.Write("step", new ReadOnlySpan<int>(in step));
         return next;
-    }
-
-    private float[] InitialNoise(SampleBatch batch)
-    {
-        float[] x = new float[batch.Count * ImageElements];
-        for (int i = 0; i < batch.Count; i++)
-        {
-            RandomStreams.Normals(batch.Seed, NoiseImage(batch, i), RandomStreams.InitialNoise, 0, x.AsSpan(i * ImageElements, ImageElements));
-        }
-
-        return x;
-    }
-
-    private void WriteLabels(StepExecutor executor, SampleBatch batch, bool guided)
-    {
-        bool classifier = executor.Takes("y");
-        bool unet = executor.Takes("y_unet");
-        bool unetFollows = unet && !Settings.Unconditional;
-        if ((classifier || unetFollows) && batch.Labels.Count != batch.Count)
-        {
-            throw new ConfigurationException($"{batch.Labels.Count} labels were given for {batch.Count} images");
-        }
-
-        if (classifier)
-        {
-            CheckLabels(batch.Labels, _classifier!.Config.OutChannels, "the classifier");
-            executor.WriteLabels("y", [.. batch.Labels]);
-        }
-
-        if (!unet)
-        {
-            return;
-        }
-
-        IEnumerable<int> nulls = Enumerable.Repeat(Settings.NullLabel ?? 0, batch.Count);
-        if (unetFollows)
-        {
-            CheckLabels(batch.Labels, _diffusion.Config.NumClasses!.Value, "the diffusion model");
-        }
-
-        executor.WriteLabels(
-            "y_unet",
-            Settings.Unconditional ? [.. nulls] : SettingsOf(guided).CfgScale != 0 ? [.. batch.Labels, .. nulls] : batch.Labels.ToArray());
-    }
-
-    private static void CheckLabels(IReadOnlyList<int> labels, int classes, string model)
-    {
-        foreach (int label in labels)
-        {
-            if (label < 0 || label >= classes)
-            {
-                throw new ConfigurationException($"class {label} is out of range: {model} has classes 0 to {classes - 1}");
-            }
-        }
     }
 }

@@ -110,6 +110,15 @@ public static class SamplerKinds
         _ => SamplerHistory.None,
     };
 
+    // What earlier steps have left cannot be had where a step is the first, nor after a jump.
+    internal static void RequireMemoryless(this SamplerKind kind, string task)
+    {
+        if (kind.History() != SamplerHistory.None)
+        {
+            throw new ConfigurationException($"{task} needs a sampler that keeps nothing of earlier steps; {NameOf(kind)} does, take ddpm, ddim, euler or euler-a");
+        }
+    }
+
     /// <summary>Whether the update adds noise.</summary>
     /// <param name="kind">The sampler.</param>
     /// <param name="eta">η of DDIM.</param>

@@ -12,11 +12,7 @@ public sealed record Add : Op
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs) => Elementwise.InferBinary(inputs);
 
     /// <inheritdoc/>
-    public override long Flops(Node node)
-    {
-        ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements;
-    }
+    public override long Flops(Node node) => Elementwise.Flops(node);
 
     /// <inheritdoc/>
     public override void Gradient(GradientScope scope, Node node)
@@ -39,11 +35,7 @@ public sealed record Multiply : Op
     public override IReadOnlyList<TensorType> Infer(OpInputs inputs) => Elementwise.InferBinary(inputs);
 
     /// <inheritdoc/>
-    public override long Flops(Node node)
-    {
-        ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements;
-    }
+    public override long Flops(Node node) => Elementwise.Flops(node);
 
     /// <inheritdoc/>
     public override void Gradient(GradientScope scope, Node node)
@@ -99,5 +91,12 @@ internal static class Elementwise
         inputs.ExpectType(0, "the first operand", DType.F32);
         inputs.ExpectShape(1, "the second operand", inputs[0].Shape);
         return [new TensorType(inputs[0].Shape)];
+    }
+
+    // One operation per element.
+    public static long Flops(Node node)
+    {
+        ArgumentNullException.ThrowIfNull(node);
+        return node.Output.Shape.Elements;
     }
 }

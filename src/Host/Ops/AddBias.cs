@@ -20,11 +20,7 @@ public sealed record AddBias : Op
     }
 
     /// <inheritdoc/>
-    public override long Flops(Node node)
-    {
-        ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements;
-    }
+    public override long Flops(Node node) => Elementwise.Flops(node);
 
     /// <inheritdoc/>
     public override void Gradient(GradientScope scope, Node node)

@@ -21,11 +21,7 @@ public sealed record AddEmbedding : Op
     }
 
     /// <inheritdoc/>
-    public override long Flops(Node node)
-    {
-        ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements;
-    }
+    public override long Flops(Node node) => Elementwise.Flops(node);
 
     /// <inheritdoc/>
     public override void Gradient(GradientScope scope, Node node)
@@ -58,11 +54,7 @@ public sealed record AddPositional : Op
     }
 
     /// <inheritdoc/>
-    public override long Flops(Node node)
-    {
-        ArgumentNullException.ThrowIfNull(node);
-        return node.Output.Shape.Elements;
-    }
+    public override long Flops(Node node) => Elementwise.Flops(node);
 
     /// <inheritdoc/>
     public override void Gradient(GradientScope scope, Node node)

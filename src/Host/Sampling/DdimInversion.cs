@@ -51,16 +51,7 @@ public sealed class DdimInversion : IDisposable
     public static DdimInversion Load(SamplerOptions options, Backend backend)
     {
         ArgumentNullException.ThrowIfNull(options);
-        LoadedModel model = ModelLoader.Load(options.Diffusion.Path, options.Diffusion.Overrides, options.Diffusion.Key);
-        try
-        {
-            return new DdimInversion(options, model, backend);
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        return options.Diffusion.LoadFor(model => new DdimInversion(options, model, backend));
     }
 
     /// <summary>The latents of images.</summary>

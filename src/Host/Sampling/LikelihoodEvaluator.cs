@@ -61,16 +61,7 @@ public sealed class LikelihoodEvaluator : IDisposable
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(backend);
-        LoadedModel model = ModelLoader.Load(options.Diffusion.Path, options.Diffusion.Overrides, options.Diffusion.Key);
-        try
-        {
-            return new LikelihoodEvaluator(options, model, backend);
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        return options.Diffusion.LoadFor(model => new LikelihoodEvaluator(options, model, backend));
     }
 
     /// <summary>Evaluates the terms of some images.</summary>

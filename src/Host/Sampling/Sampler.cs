@@ -85,10 +85,10 @@ public sealed partial class Sampler : IDisposable
         LoadedModel? diffusion = null, classifier = null;
         try
         {
-            diffusion = ModelLoader.Load(options.Diffusion.Path, options.Diffusion.Overrides, options.Diffusion.Key);
+            diffusion = options.Diffusion.Load();
             if (options.Classifier is ModelSource source && options.Settings.ClassifierScale != 0)
             {
-                classifier = ModelLoader.Load(source.Path, source.Overrides, source.Key, ModelKind.Encoder);
+                classifier = source.Load(ModelKind.Encoder);
                 CheckSize(diffusion, classifier);
             }
 

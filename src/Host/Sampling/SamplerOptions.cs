@@ -12,6 +12,27 @@ public sealed record ModelSource(string Path)
 
     /// <summary>Settings that the file cannot tell, or that are to be checked against it.</summary>
     public ModelOverrides Overrides { get; init; } = new();
+
+    /// <summary>Opens the checkpoint.</summary>
+    /// <param name="expected">The model that it must be; null for any.</param>
+    internal LoadedModel Load(ModelKind? expected = null) => ModelLoader.Load(Path, Overrides, Key, expected);
+
+    /// <summary>Opens the checkpoint for somebody who keeps it, and closes it again where there comes to be nobody.</summary>
+    /// <typeparam name="T">Who keeps it.</typeparam>
+    /// <param name="make">Makes them.</param>
+    internal T LoadFor<T>(Func<LoadedModel, T> make)
+    {
+        LoadedModel model = Load();
+        try
+        {
+            return make(model);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
 }
 
 /// <summary>Everything that a <see cref="Sampler"/> is made of, device apart: plain data. With the seed, the labels and the precision it determines every image.</summary>

@@ -36,14 +36,7 @@ internal sealed unsafe class BranchTable(int index, int[] targets) : Instruction
     internal override void Execute(Warp warp, uint mask)
     {
         var values = (uint*)(warp.Frame + index);
-        var first = values[BitOperations.TrailingZeroCount(mask)];
-        uint same = 0;
-        for (var rest = mask; rest != 0; rest &= rest - 1)
-        {
-            var lane = BitOperations.TrailingZeroCount(rest);
-            if (values[lane] == first)
-                same |= 1u << lane;
-        }
+        var (first, same) = Lanes.AgreeingWithFirst(values, mask);
         warp.Block.Counters?.Branch(true, same != mask);
         if (first >= targets.Length)
         {
@@ -95,14 +88,7 @@ internal sealed unsafe class CallInstruction(EntryProgram program, FunctionCode?
             return;
         }
         var values = (ulong*)(warp.Frame + pointer.Slot);
-        var first = values[BitOperations.TrailingZeroCount(mask)];
-        uint same = 0;
-        for (var rest = mask; rest != 0; rest &= rest - 1)
-        {
-            var lane = BitOperations.TrailingZeroCount(rest);
-            if (values[lane] == first)
-                same |= 1u << lane;
-        }
+        var (first, same) = Lanes.AgreeingWithFirst(values, mask);
         if (program.FunctionAt(first) is not { } function)
         {
             warp.Block.Launch.Report(FindingKind.Trap, warp, this, same, $"call of 0x{first:x}, where no function is");

@@ -1,9 +1,10 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace Kernels.Emulation.Execution;
 
-/// <summary>Loads and masked stores of 32 lanes.</summary>
+/// <summary>Masks of 32 lanes, and what is done under them.</summary>
 internal static unsafe class Lanes
 {
     internal const uint All = uint.MaxValue;
@@ -50,4 +51,19 @@ internal static unsafe class Lanes
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static uint Compress(Vector512<uint> low, Vector512<uint> high) =>
         (uint)low.ExtractMostSignificantBits() | (uint)high.ExtractMostSignificantBits() << 16;
+
+    /// <summary>The value of the first lane of a mask, and the lanes of the mask that have the same.</summary>
+    internal static (T Value, uint Same) AgreeingWithFirst<T>(T* values, uint mask)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        var first = values[BitOperations.TrailingZeroCount(mask)];
+        uint same = 0;
+        for (var rest = mask; rest != 0; rest &= rest - 1)
+        {
+            var lane = BitOperations.TrailingZeroCount(rest);
+            if (values[lane] == first)
+                same |= 1u << lane;
+        }
+        return (first, same);
+    }
 }

@@ -4,6 +4,7 @@ using Kernels.Emulation.Checking;
 using Kernels.Ops;
 using Kernels.Runtime;
 using Kernels.Tests.Files;
+using Kernels.Tests.Support;
 using Xunit;
 
 namespace Kernels.Tests.Backends.Gpu;
@@ -142,8 +143,8 @@ public sealed class GpuBackendTests
     public void A_kernel_that_fails_is_named_with_its_node_at_level_2()
     {
         using TemporaryFolder folder = new();
-        Copy(folder);
-        File.WriteAllText(folder["elementwise.cu"], File.ReadAllText(folder["elementwise.cu"]).Replace("UNARY(relu_forward, fmaxf(u[k], 0.0f))", "UNARY(relu_forward, *(float*)16)", StringComparison.Ordinal));
+        KernelFolder.Write(folder.Path);
+        KernelFolder.Edit(folder.Path, "elementwise.cu", "UNARY(relu_forward, fmaxf(u[k], 0.0f))", "UNARY(relu_forward, *(float*)16)");
         using GpuBackend backend = SmallPlan.Open(new GpuOptions { DebugLevel = 2, DebugOutput = TextWriter.Null, KernelsDirectory = folder.Path, CacheDirectory = "" });
         Exception e = Assert.ThrowsAny<KernelsException>(() => SmallPlan.Run(backend));
         Assert.Contains("relu_forward", e.Message, StringComparison.Ordinal);
@@ -154,13 +155,12 @@ public sealed class GpuBackendTests
     public void A_folder_of_kernels_takes_the_place_of_those_built_in_and_its_errors_show_the_line()
     {
         using TemporaryFolder folder = new();
-        Copy(folder);
-        string edited = File.ReadAllText(folder["elementwise.cu"]).Replace("u[k] + v[k]", "u[k] + v[k] + 1.0f", StringComparison.Ordinal);
-        File.WriteAllText(folder["elementwise.cu"], edited);
+        KernelFolder.Write(folder.Path);
+        KernelFolder.Edit(folder.Path, "elementwise.cu", "u[k] + v[k]", "u[k] + v[k] + 1.0f");
         using GpuBackend builtIn = SmallPlan.Open(), changed = SmallPlan.Open(new GpuOptions { KernelsDirectory = folder.Path });
         Assert.Equal(SmallPlan.Run(builtIn).Select(y => y + 1), SmallPlan.Run(changed));
 
-        File.WriteAllText(folder["elementwise.cu"], edited.Replace("v[k] + 1.0f", "w[k]", StringComparison.Ordinal));
+        KernelFolder.Edit(folder.Path, "elementwise.cu", "v[k] + 1.0f", "w[k]");
         int line = 1 + Array.FindIndex(File.ReadAllLines(folder["elementwise.cu"]), l => l.StartsWith("BINARY(add", StringComparison.Ordinal));
         using GpuBackend broken = SmallPlan.Open(new GpuOptions { KernelsDirectory = folder.Path, CacheDirectory = "" });
         KernelCompileException e = Assert.Throws<KernelCompileException>(() => SmallPlan.Run(broken));
@@ -172,19 +172,6 @@ public sealed class GpuBackendTests
     {
         using GpuBackend backend = SmallPlan.Open();
         return SmallPlan.Run(backend, batch);
-    }
-
-    private static void Copy(TemporaryFolder folder)
-    {
-        foreach (string file in KernelSources.BuiltIn.Files)
-        {
-            File.WriteAllText(folder[file], KernelSources.BuiltIn.Text(file));
-        }
-
-        foreach ((string name, string text) in KernelSources.BuiltIn.Headers)
-        {
-            File.WriteAllText(folder[name], text);
-        }
     }
 
     private sealed record Unknown : GradientOp

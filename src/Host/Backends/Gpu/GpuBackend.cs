@@ -47,6 +47,9 @@ public sealed class GpuBackend : Backend
     /// <summary>How it works.</summary>
     public GpuOptions Options { get; }
 
+    /// <summary>The texts of the kernels that it runs.</summary>
+    public KernelSources Sources => _library.Sources;
+
     /// <inheritdoc/>
     public override string Name => $"{_driver.Name} ({_driver.Architecture}, {Options.Precision.ToString().ToLowerInvariant()})";
 

@@ -16,10 +16,14 @@ internal sealed class KernelLibrary : IDisposable
     public KernelLibrary(Driver driver, KernelSources sources, KernelCache cache)
     {
         _driver = driver;
+        Sources = sources;
 
         // A virtual target spares the assembler where PTX is all that runs.
         _images = new KernelImages(sources, cache, driver.RunsMachineCode ? driver.Architecture : "compute_" + driver.Architecture["sm_".Length..]);
     }
+
+    /// <summary>The texts of the kernels.</summary>
+    public KernelSources Sources { get; }
 
     /// <summary>Makes sure that kernels are loaded.</summary>
     /// <param name="specs">The kernels; repetitions do not matter.</param>

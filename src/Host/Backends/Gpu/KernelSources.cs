@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Security.Cryptography;
 using System.Text;
 
 namespace Kernels.Backends.Gpu;
@@ -12,12 +13,14 @@ public sealed class KernelSources
     private const string Prefix = "kernels/";
     private static readonly Lazy<KernelSources> s_builtIn = new(() => new KernelSources("the library", ReadResources()));
     private readonly Dictionary<string, string> _texts;
+    private readonly Lazy<string> _sha256;
 
     private KernelSources(string place, Dictionary<string, string> texts)
     {
         Place = place;
         _texts = texts;
         Headers = [.. texts.Where(t => t.Key.EndsWith(".cuh", StringComparison.Ordinal)).OrderBy(t => t.Key, StringComparer.Ordinal)];
+        _sha256 = new Lazy<string>(() => Hash(texts));
     }
 
     /// <summary>The kernels built into the library.</summary>
@@ -31,6 +34,12 @@ public sealed class KernelSources
 
     /// <summary>The texts that kernels include, by name.</summary>
     public IReadOnlyList<KeyValuePair<string, string>> Headers { get; }
+
+    /// <summary>
+    /// SHA-256 over names and texts of all sources, in lower-case hexadecimal: what <c>sha256sum *.cu* | sha256sum</c> prints in a folder of them, in the C locale. The same texts have
+    /// the same hash, wherever they come from.
+    /// </summary>
+    public string Sha256 => _sha256.Value;
 
     /// <summary>The kernels of a folder, of the folder that <see cref="Variable"/> names, or those built in.</summary>
     /// <param name="directory">The folder; null if none was named.</param>
@@ -59,6 +68,14 @@ public sealed class KernelSources
     /// <exception cref="InvalidFileException">There is no such source.</exception>
     public string Text(string file) =>
         _texts.TryGetValue(file, out string? text) ? text : throw new InvalidFileException(Place, file, "there is no kernel source of this name");
+
+    private static string Hash(Dictionary<string, string> texts)
+    {
+        IEnumerable<string> lines = texts.OrderBy(t => t.Key, StringComparer.Ordinal).Select(t => $"{HexHash(t.Value)}  {t.Key}\n");
+        return HexHash(string.Concat(lines));
+
+        static string HexHash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
+    }
 
     private static Dictionary<string, string> ReadResources()
     {

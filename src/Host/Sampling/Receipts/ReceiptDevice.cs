@@ -19,6 +19,9 @@ public sealed record ReceiptDevice
     /// <summary>The architecture that kernels were compiled for.</summary>
     public string? Architecture { get; init; }
 
+    /// <summary>The hash of the kernels' sources (<see cref="KernelSources.Sha256"/>); null if no kernels ran, and in receipts of versions that did not record it.</summary>
+    public string? KernelsSha256 { get; init; }
+
     /// <summary>How the diffusion model multiplied and stored.</summary>
     public Precision Precision { get; init; }
 
@@ -41,6 +44,7 @@ public sealed record ReceiptDevice
             Kind = gpu.Driver.RunsMachineCode ? "cuda" : "emulator",
             Name = gpu.Driver.Name,
             Architecture = gpu.Driver.Architecture,
+            KernelsSha256 = gpu.Sources.Sha256,
             Precision = gpu.Options.Precision,
             ClassifierPrecision = ClassifierOf(gpu.Options),
             DisabledFusions = [.. gpu.Options.DisabledFusions.Order(StringComparer.Ordinal)],

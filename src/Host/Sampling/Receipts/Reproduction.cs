@@ -1,3 +1,4 @@
+using Kernels.Backends.Gpu;
 using Kernels.Imaging;
 
 namespace Kernels.Sampling;
@@ -70,7 +71,7 @@ public static class Reproduction
             picture is null ? null : picture.Pixels.AsSpan().SequenceEqual(Pixels(images, [.. pixels!])));
     }
 
-    /// <summary>What is not as it was when the images were made: versions, device, precision; a line each.</summary>
+    /// <summary>What is not as it was when the images were made: versions, device, precision, the sources of the kernels; a line each.</summary>
     /// <param name="receipt">The receipt.</param>
     /// <param name="sampler">What is there now.</param>
     public static IReadOnlyList<string> Circumstances(Receipt receipt, Sampler sampler)
@@ -79,7 +80,13 @@ public static class Reproduction
         ArgumentNullException.ThrowIfNull(sampler);
         JobIdentity now = receipt.Job with { Versions = ReceiptVersions.Of(sampler.Backend), Device = ReceiptDevice.Of(sampler.Backend) };
         string then = new JobSettings(receipt.Job, receipt.Images, null).ToJson(), here = new JobSettings(now, receipt.Images, null).ToJson();
-        return [.. JsonDifference.Between(then, here).Select(d => (d with { Setting = d.Setting["job.".Length..] }).Describe("in the receipt", "now"))];
+        List<string> lines = [.. JsonDifference.Between(then, here).Select(d => (d with { Setting = d.Setting["job.".Length..] }).Describe("in the receipt", "now"))];
+        if (receipt.Job.Device.KernelsSha256 is string made && now.Device.KernelsSha256 is string running && made != running)
+        {
+            lines.Add($"the kernels of {((GpuBackend)sampler.Backend).Sources.Place} are not those that made the images; --kernels-dir FOLDER runs those of a folder");
+        }
+
+        return lines;
     }
 
     private static byte[] Pixels(ReceiptImages images, byte[] pixels) => images.Columns is int columns
