@@ -67,6 +67,8 @@ def check(path):
         return compare(actual, outputs, FORWARD) + compare(gradient, outputs, GRADIENT)
     if kind == "sample":
         return compare(sample(pack, inputs), outputs, TRAJECTORY)
+    if kind == "encode":
+        return compare(encode(pack, inputs), outputs, TRAJECTORY)
     return []
 
 
@@ -89,6 +91,15 @@ def sample(pack, inputs):
         xs.append(x)
         predictions.append(prediction)
     return {"sample": x, "trajectory": torch.stack(xs), "pred_xstart": torch.stack(predictions)}
+
+
+def encode(pack, inputs):
+    step = sampling.GuidedStep(pack.model("config", "unet", "diffusion/"), sampling.Schedule(pack.json("diffusion")), sampler="ddim-reverse")
+    x, xs = inputs["x"], []
+    for index in range(step.schedule.steps):
+        x, _ = step(x, index, inputs["y"])
+        xs.append(x)
+    return {"latent": x, "trajectory": torch.stack(xs)}
 
 
 def compare(actual, expected, tolerance):

@@ -42,7 +42,7 @@ class Schedule:
         self.learned, self.predict_xstart = settings["learn_sigma"], settings["predict_xstart"]
         previous = np.append(1.0, bar[:-1])
         beta = 1 - bar / previous
-        self.bar, self.bar_previous = bar, previous
+        self.bar, self.bar_previous, self.bar_next = bar, previous, np.append(bar[1:], 0.0)
         self.sqrt_recip, self.sqrt_recipm1 = np.sqrt(1 / bar), np.sqrt(1 / bar - 1)
         variance = beta * (1 - previous) / (1 - bar)
         self.log_clipped = np.log(np.append(variance[1], variance[1:]))
@@ -62,7 +62,7 @@ def classifier_gradient(classifier, x, t, y):
 
 
 class GuidedStep:
-    """x_t to x_{t-1} by DDPM (`p_sample`, `condition_mean`) or DDIM (`ddim_sample`, `condition_score`)."""
+    """x_t to x_{t-1} by DDPM (`p_sample`, `condition_mean`) or DDIM (`ddim_sample`, `condition_score`), or to x_{t+1} by DDIM backwards (`ddim_reverse_sample`)."""
 
     def __init__(self, unet, schedule, classifier=None, classifier_scale=0.0, cfg_scale=0.0, null_label=-1, sampler="ddpm", eta=0.0, clip=True):
         self.unet, self.schedule, self.classifier, self.classifier_scale = unet, schedule, classifier, classifier_scale
@@ -71,7 +71,7 @@ class GuidedStep:
 
     @torch.no_grad()
     def __call__(self, x, index, y, noise=None):
-        """One step; `index` counts the respaced timesteps, 0 being the last to be run. Returns x_{t-1} and pred_xstart."""
+        """One step; `index` counts the respaced timesteps, 0 being the last to be run, or backwards the first. Returns x_{t-1} and pred_xstart."""
         s, at = self.schedule, lambda table: self.constant(table, x.device)[t_index].float()[:, None, None, None]
         t_index = torch.full((len(x),), index, dtype=torch.long, device=x.device)
         t = self.constant(s.timesteps, x.device)[t_index]
@@ -80,6 +80,9 @@ class GuidedStep:
         prediction, values = output.chunk(2, dim=1) if s.learned else (output, None)
         x_start = prediction if s.predict_xstart else at(s.sqrt_recip) * x - at(s.sqrt_recipm1) * prediction
         x_start = x_start.clamp(-1, 1) if self.clip else x_start
+        if self.sampler == "ddim-reverse":
+            following = at(s.bar_next)
+            return x_start * following.sqrt() + (1 - following).sqrt() * (at(s.sqrt_recip) * x - x_start) / at(s.sqrt_recipm1), x_start
         gradient = self.gradient(x, t, y) * self.classifier_scale if self.classifier else None
         noise = torch.randn_like(x) if noise is None else noise
         nonzero = (t_index != 0).float()[:, None, None, None]
