@@ -111,7 +111,7 @@ internal sealed class DeviceOptions
     public Backend OpenLike(ParseResult parsed, ReceiptDevice device)
     {
         string name = parsed.GetResult(_device) is { Implicit: false } ? parsed.GetValue(_device)! : device.Kind;
-        GpuOptions options = GpuOptions(parsed, (device.Precision, device.ClassifierPrecision)) with { DisabledFusions = [.. device.DisabledFusions] };
+        GpuOptions options = GpuOptions(parsed, (device.Precision, device.ClassifierPrecision)) with { DisabledFusions = [.. device.DisabledFusions], Gemm = device.Gemm ?? GemmKind.Own };
         return OpenDriver(parsed, counters: false, name) is Driver driver ? new GpuBackend(driver, options) : new CpuBackend(Threads(parsed));
     }
 

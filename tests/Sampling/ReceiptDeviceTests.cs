@@ -19,6 +19,7 @@ public sealed class ReceiptDeviceTests
         Assert.Equal(ReceiptDevice.Of(one), ReceiptDevice.Of(two) with { DisabledFusions = ReceiptDevice.Of(one).DisabledFusions });
         Assert.Equal(("cpu", Precision.Fp32), (ReceiptDevice.Of(one).Kind, ReceiptDevice.Of(one).Precision));
         Assert.Null(ReceiptDevice.Of(one).KernelsSha256);
+        Assert.Null(ReceiptDevice.Of(one).Gemm);
         ReceiptVersions versions = ReceiptVersions.Of(one);
         Assert.Equal((null, null), (versions.Driver, versions.Nvrtc));
         Assert.StartsWith(".NET ", versions.Runtime, StringComparison.Ordinal);
@@ -29,11 +30,12 @@ public sealed class ReceiptDeviceTests
     {
         using GpuBackend backend = new(
             new EmulatorDriver(new EmulatorOptions()),
-            new GpuOptions { Precision = Precision.Fp16, Overrides = [(GuidedStep.ClassifierPrefix, Precision.Fp32)], DisabledFusions = [GpuOptions.GroupNormStatistics] });
+            new GpuOptions { Precision = Precision.Fp16, Overrides = [(GuidedStep.ClassifierPrefix, Precision.Fp32)], DisabledFusions = [GpuOptions.GroupNormStatistics], Gemm = GemmKind.Cublas });
         ReceiptDevice device = ReceiptDevice.Of(backend);
         Assert.Equal(("emulator", Precision.Fp16, Precision.Fp32), (device.Kind, device.Precision, device.ClassifierPrecision));
         Assert.StartsWith("sm_", device.Architecture, StringComparison.Ordinal);
         Assert.Equal([GpuOptions.GroupNormStatistics], device.DisabledFusions);
+        Assert.Equal(GemmKind.Cublas, device.Gemm);
         Assert.Equal(KernelSources.BuiltIn.Sha256, device.KernelsSha256);
         Assert.Null(ReceiptVersions.Of(backend).Driver);
     }

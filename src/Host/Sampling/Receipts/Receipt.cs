@@ -115,7 +115,7 @@ public sealed record ReceiptImages(long First, int Count, int Height, int Width,
     RespectRequiredConstructorParameters = true,
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
-    Converters = [typeof(SnakeCaseEnum<SamplerKind>), typeof(SnakeCaseEnum<StepSpacing>), typeof(SnakeCaseEnum<Precision>)],
+    Converters = [typeof(SnakeCaseEnum<SamplerKind>), typeof(SnakeCaseEnum<StepSpacing>), typeof(SnakeCaseEnum<Precision>), typeof(SnakeCaseEnum<GemmKind>)],
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(Receipt))]
 [JsonSerializable(typeof(JobManifest))]

@@ -28,6 +28,9 @@ public sealed record ReceiptDevice
     /// <summary>The same for the classifier.</summary>
     public Precision ClassifierPrecision { get; init; }
 
+    /// <summary>Who multiplied the matrices of linear layers; null if no kernels ran, and in receipts of versions that did not record it.</summary>
+    public GemmKind? Gemm { get; init; }
+
     /// <summary>Fusions of the device's own that were left out.</summary>
     public IReadOnlyList<string> DisabledFusions { get; init; } = [];
 
@@ -47,6 +50,7 @@ public sealed record ReceiptDevice
             KernelsSha256 = gpu.Sources.Sha256,
             Precision = gpu.Options.Precision,
             ClassifierPrecision = ClassifierOf(gpu.Options),
+            Gemm = gpu.Options.Gemm,
             DisabledFusions = [.. gpu.Options.DisabledFusions.Order(StringComparer.Ordinal)],
         };
 
