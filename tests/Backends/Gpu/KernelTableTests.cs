@@ -51,12 +51,12 @@ public sealed partial class KernelTableTests
     public void Every_other_entry_compiles_without_spills()
     {
         Assert.SkipUnless(KernelCompiler.IsAvailable(out string reason), reason);
-        KernelCall[] calls = [.. new[] { Precision.Fp32, Precision.Fp16 }.SelectMany(Largest).Select(c => c.Call)];
+        KernelCall[] calls = [.. Largest(Precision.Fp16).Select(c => c.Call)];
         HashSet<(string, string)> launched = [.. calls.Select(c => (c.Kernel.File, c.Kernel.Entry))];
         (KernelSpec Kernel, string Architecture)[] jobs =
         [
             .. from file in KernelSources.BuiltIn.Files
-               from kernel in calls.Where(c => c.Kernel.File == file).GroupBy(c => c.Node.Output.DType).Select(g => g.First().Kernel).Append(new KernelSpec(file, ""))
+               from kernel in calls.Where(c => c.Kernel.File == file).Take(1).Select(c => c.Kernel).Append(new KernelSpec(file, ""))
                from architecture in s_architectures
                select (kernel, architecture),
         ];
