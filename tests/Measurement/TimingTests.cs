@@ -37,6 +37,14 @@ public sealed class TimingTests
     }
 
     [Fact]
+    public void Warming_up_lasts_a_while()
+    {
+        int calls = 0;
+        Timing timing = new RepeatRule(TimeSpan.FromHours(1), WarmUps: 1, WarmUpMs: 1e6).Measure(() => ++calls <= 3 ? 4e5 : 2);
+        Assert.Equal((8, 5), (calls, timing.Repeats));
+    }
+
+    [Fact]
     public void Two_things_are_measured_in_turns()
     {
         RepeatRule rule = new(TimeSpan.FromHours(1), LeastRepeats: 5, WarmUps: 2);

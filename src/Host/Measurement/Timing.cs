@@ -28,7 +28,7 @@ public sealed record Timing(int Repeats, double MedianMs, double LowerQuartileMs
 /// <param name="LeastRepeats">Repeats that there are in any case.</param>
 /// <param name="MostRepeats">Repeats after which no more are made.</param>
 /// <param name="WarmUps">Runs before the first repeat, at least.</param>
-/// <param name="WarmUpMs">How long they last, at least: what the runtime compiles anew after a tenth of a second is then compiled.</param>
+/// <param name="WarmUpMs">How long they last, at least, together or with what goes on around them: what the runtime compiles anew after a tenth of a second is then compiled.</param>
 public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int LeastRepeats = 5, int MostRepeats = 100, int WarmUps = 2, double WarmUpMs = 250)
 {
     /// <summary>Measures until the spread is small, or the time is up.</summary>
@@ -67,10 +67,11 @@ public sealed record RepeatRule(TimeSpan TimeLimit, double Spread = 0.01, int Le
 
     private void WarmUp(Func<double> measure, Stopwatch watch, CancellationToken cancellationToken)
     {
-        for (int i = 0; i < WarmUps || watch.Elapsed.TotalMilliseconds < Math.Min(WarmUpMs, TimeLimit.TotalMilliseconds); i++)
+        double most = Math.Min(WarmUpMs, TimeLimit.TotalMilliseconds), measured = 0;
+        for (int i = 0; i < WarmUps || (measured < most && watch.Elapsed.TotalMilliseconds < most); i++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            measure();
+            measured += measure();
         }
     }
 
