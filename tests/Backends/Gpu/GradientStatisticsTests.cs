@@ -49,6 +49,39 @@ public sealed class GradientStatisticsTests
         }
     }
 
+    /// <summary>A backend that fuses otherwise runs on the same device, in turns with the one it was made from, and takes nothing along when it goes.</summary>
+    [Fact]
+    public void A_backend_that_fuses_otherwise_shares_device_and_weights()
+    {
+        Graph graph = Graph(new GroupNormGradient(Groups, SiLU: true), 1);
+        Weights weights = Weights.FromArrays(graph.Weights.ToDictionary(t => t.Name, t => (t.Shape, Floats(new Random(4), t.Shape.Elements, 0.2, 0.5))));
+        using GpuBackend backend = SmallPlan.Open(new GpuOptions { Capture = false });
+        using GpuExecutor fused = (GpuExecutor)backend.Compile(backend.Plan(graph), weights);
+        float[] before = Read(fused), apart;
+        using (GpuBackend without = backend.With(backend.Options with { DisabledFusions = [GpuOptions.GroupNormGradientStatistics] }))
+        using (GpuExecutor executor = (GpuExecutor)without.Compile(without.Plan(graph), weights))
+        {
+            Assert.Equal(fused.Calls.Count + 1, executor.Calls.Count);
+            apart = Read(executor);
+            Assert.Equal(before, Read(fused));
+        }
+
+        Assert.Equal(before, Read(fused));
+        Assert.Equal(before.Length, before.Zip(apart).Count(pair => Math.Abs(pair.First - pair.Second) <= 1e-4));
+
+        static float[] Read(GpuExecutor executor)
+        {
+            Random random = new(5);
+            foreach (Tensor input in executor.Plan.Graph.Inputs)
+            {
+                executor.Write(input.Name, Floats(random, input.Shape.Elements, input.Name == "statistics" ? 0.1 : 1, input.Name == "statistics" ? 1 : 0.3));
+            }
+
+            executor.Run();
+            return executor.Read("dx");
+        }
+    }
+
     /// <summary>A strided convolution's gradient is made of classes of pixels, not of runs of them, and leaves nothing.</summary>
     [Fact]
     public void Tiles_that_are_no_runs_of_pixels_leave_no_means()
