@@ -5,6 +5,8 @@
 //   x' is x; with UPSAMPLE x doubled by nearest neighbour; with SPREAD = s > 1 x with s - 1 zeros between its pixels, of which no product is formed: s*s classes of output
 //   pixels (blockIdx.z) each have their own few taps. The data gradient of a convolution with stride s and padding p is this with x = dy, the weights turned and transposed,
 //   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
+//   With NORM_INPUT x' is what a group-norm of so many groups makes of x (norm_coefficients.cuh), with NORM_SILU and scale and shift where it has them, rounded to P as if it had been
+//   stored; zeros are added after it. Its statistics are given, and input_statistics, if it is not null, receives them for a gradient to come.
 //   With SKIP also + sum over d of s[n,i,j,d] * v[o,d] + skip_bias[o], the 1x1 convolution of a residual block's skip connection, in the same sum.
 //   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
 //   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and, if GROUPS is not 0,
@@ -15,7 +17,7 @@
 //
 // Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
 //   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
-//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]; what that norm knows: NormInputs. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]; what either norm knows: NormInputs; input_statistics [N,NORM_INPUT] float2. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
 //   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
 //   Where outputs next to each other read the same pixels and tiles divide the image, the tile is a rectangle and the input that all its taps read is brought in once per step's worth
@@ -118,10 +120,22 @@
 #define OTHER_ROWS 1
 #define OTHER_FIRST 0
 #endif
+#ifndef NORM_INPUT // groups of the norm that x passes through on its way in
+#define NORM_INPUT 0
+#endif
 #ifndef NORM_GRADIENT
 #define NORM_GRADIENT 0
 #define NORM_X float
 #define NORM_STATISTICS float
+#endif
+#ifndef NORM_SILU // of either norm
+#define NORM_SILU 0
+#endif
+#ifndef NORM_POOL
+#define NORM_POOL 0
+#endif
+#ifndef NORM_SCALE_SHIFT // the type of scale and shift, if there are any
+#define NORM_SCALE_SHIFT void
 #endif
 #ifndef TENSOR_CORES
 #define TENSOR_CORES 0
@@ -139,6 +153,7 @@ constexpr int SCALE = UPSAMPLE ? 2 : SPREAD;
 
 static_assert(!UPSAMPLE || SPREAD == 1, "an up-sampled input is not spread as well");
 static_assert(!SKIP || (STRIDE == 1 && SPREAD == 1 && !UPSAMPLE), "the skip connection keeps the resolution");
+static_assert(!NORM_INPUT || (TILE_WIDTH > 0 && !NORM_GRADIENT), "what is normalised on its way in stays for all taps");
 static_assert(!(STATISTICS || NORM_GRADIENT) || SPREAD == 1, "tiles of statistics are runs of pixels");
 
 // Extents of the output pixels of a class, and the first row and column of the window that meets a pixel of x.
@@ -219,24 +234,25 @@ extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1
 
 #ifdef BM
 #include "convolution_tile.cuh"
+#include "convolution_norm.cuh"
 #if TILE_WIDTH
 #include "convolution_patch.cuh"
 #endif
-#include "convolution_norm.cuh"
 #include "last_block.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     convolution(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const float* bias, const float* skip_bias, const R* residual, Y* y, float2* partials,
                 const float2* other, float2* statistics, unsigned* tickets, const NORM_X* norm_x, const NORM_STATISTICS* norm_statistics, const float* gamma, const float* beta,
-                const NORM_SCALE_SHIFT* scale_shift, int images)
+                const NORM_SCALE_SHIFT* scale_shift, float2* input_statistics, int images)
 {
     extern __shared__ __align__(128) unsigned char shared[];
     const Class part(blockIdx.z);
     const int first_o = blockIdx.y * BN;
+    const NormInputs norm_inputs = {norm_x, norm_statistics, gamma, beta, scale_shift};
 
     Sums sums;
 #if TILE_WIDTH
-    multiply_patches(sums, shared, x1, x2, w, first_o);
+    multiply_patches(sums, shared, x1, x2, w, first_o, norm_inputs, input_statistics);
 #endif
     if (TILE_WIDTH == 0 || SKIP)
         multiply_steps(sums, shared, Loader(x1, x2, s1, s2, w, part, first_o, images), part);
@@ -245,7 +261,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     sums.write(sC);
 #if NORM_GRADIENT
     __shared__ __align__(16) NormParameters sNorm;
-    sNorm.read({norm_x, norm_statistics, gamma, beta, scale_shift}, blockIdx.x / TILES, first_o);
+    sNorm.read(norm_inputs, blockIdx.x / TILES, first_o);
 #endif
     __syncthreads();
     constexpr int V = O % 4 == 0 ? 4 : 1;

@@ -2,28 +2,18 @@
 // The norm's x is read here, once, where y is in registers, so that the gradient need not read both for its means before it reads both again. Included by convolution.cu alone.
 #pragma once
 #include "group_norm_gradient.cuh"
+#include "norm_coefficients.cuh"
 
-#ifndef NORM_SILU
-#define NORM_SILU 0
-#endif
-#ifndef NORM_POOL
-#define NORM_POOL 0
-#endif
-#ifndef NORM_MODULATED
-#define NORM_MODULATED 0
-#define NORM_SCALE_SHIFT float
-#endif
-
-// What the norm read and computed in the forward pass.
+// What a norm reads and computes: in front of the convolution, or in the forward pass before the gradient behind it.
 struct NormInputs
 {
-    const NORM_X* x;                          // [N,PIXELS,O], four times the pixels with NORM_POOL
-    const NORM_STATISTICS* statistics;        // [N,GROUPS,2], mean and rstd
-    const float *gamma, *beta;                // [O]; beta is null where nothing depends on it
-    const NORM_SCALE_SHIFT* scale_shift;      // [N,2*O]
+    const NORM_X* x;                          // of the gradient: [N,PIXELS,O], four times the pixels with NORM_POOL
+    const NORM_STATISTICS* statistics;        // [N,GROUPS or NORM_INPUT,2], mean and rstd
+    const float *gamma, *beta;                // [O or C]; beta is null where nothing depends on it
+    const NORM_SCALE_SHIFT* scale_shift;      // [N,2*O or 2*C]
 };
 
-// What is to be known of the block's channels: z = x^ * a + b with x^ = (x - mean) * rstd makes gamma and beta, scale and shift one multiplication and one addition.
+// What is to be known of the block's channels.
 struct NormParameters
 {
     float mean[BN], rstd[BN], a[BN], b[BN];
@@ -34,16 +24,11 @@ struct NormParameters
         for (int i = threadIdx.x; i < BN; i += THREADS)
         {
             const int o = first_o + i < O ? first_o + i : O - 1; // any there is, beyond the last
-            float pair[2], scale = 1, shift = 0;
+            float pair[2];
             load(norm.statistics + (n * GROUPS + o / (O / GROUPS)) * 2, pair);
-#if NORM_MODULATED
-            scale += to_float(norm.scale_shift[n * 2 * O + o]);
-            shift = to_float(norm.scale_shift[n * 2 * O + O + o]);
-#endif
             mean[i] = pair[0];
             rstd[i] = pair[1];
-            a[i] = norm.gamma[o] * scale;
-            b[i] = (norm.beta ? norm.beta[o] : 0.0f) * scale + shift;
+            norm_coefficients(norm.gamma, norm.beta, norm.scale_shift, n, O, o, a[i], b[i]);
         }
     }
 };
@@ -76,7 +61,7 @@ struct NormSums
             for (int v = 0; v < V; v++)
             {
                 float x_hat;
-                const float g = norm_gradient<NORM_SILU, NORM_POOL>(dy[v], value[v], mean[v], rstd[v], a[v], b[v], x_hat);
+                const float g = norm_gradient<NORM_SILU, NORM_POOL, NORM_X>(dy[v], value[v], mean[v], rstd[v], a[v], b[v], x_hat);
                 sums[0][v] += g;
                 sums[1][v] = fmaf(g, x_hat, sums[1][v]);
             }

@@ -3,6 +3,7 @@
 //
 // Sums run over spans of BK channels, in a span over the taps, in a tap over its channels. Two patches are in shared memory, one being multiplied while the next arrives, one piece
 // per thread and step; weights go by in steps of a tap, STAGES of them as elsewhere. Moved per block and span: PATCH_WIDTH * PATCH_HEIGHT pixels instead of KH * KW * BM.
+// With NORM_INPUT a thread normalises the piece it has copied AHEAD steps later, in place: once per tile of output channels and pixel of the patch, not once per tap.
 #pragma once
 
 constexpr int TAPS = KH * KW, SPANS = CP / BK;  // steps of a span, and spans
@@ -15,6 +16,33 @@ static_assert(ASYNCHRONOUS_X && C1 % BK == 0 && C2 % BK == 0, "a span is of one 
 static_assert(TILE_WIDTH % 8 == 0 && BM % TILE_WIDTH == 0 && OW % TILE_WIDTH == 0 && OH % TILE_HEIGHT == 0, "tiles are whole");
 static_assert(PATCH_WIDTH % 2 == 0 || CHUNKS == 8, "pixels of one column lie in the same banks");
 static_assert(ROUNDS + STAGES - 1 <= TAPS, "a patch has arrived before the one in front of it is used up, and the patch it overwrites is then no longer read");
+
+#if NORM_INPUT
+// What the norm in front does to the channels of x; the last of a block's shared memory.
+struct NormTable
+{
+    float mean[C], a[C], b[C];
+
+    // There after the next barrier.
+    __device__ __forceinline__ void read(const NormInputs& norm, int n, float2* kept)
+    {
+        constexpr int WIDTH = C / NORM_INPUT;
+        for (int c = threadIdx.x; c < C; c += THREADS)
+        {
+            float pair[2];
+            load(norm.statistics + (n * NORM_INPUT + c / WIDTH) * 2, pair);
+            norm_coefficients(norm.gamma, norm.beta, norm.scale_shift, n, C, c, a[c], b[c]);
+            mean[c] = pair[0];
+            a[c] *= pair[1];
+
+            // One block of an image writes for all.
+            if (kept && blockIdx.x % TILES == 0 && blockIdx.y == 0 && c % WIDTH == 0)
+                kept[n * NORM_INPUT + c / WIDTH] = make_float2(pair[0], pair[1]);
+        }
+    }
+};
+static_assert(C % NORM_INPUT == 0, "groups are of as many channels each");
+#endif
 
 // Where the pixels that a tap reads lie in a patch. Swizzled by column, so that a tap moves all pixels of a column alike: eight neighbours meet no bank twice whatever the first is.
 struct PatchRows
@@ -43,17 +71,52 @@ struct PatchLoader
     // Copies the piece of a round, of ROUNDS.
     __device__ __forceinline__ void load(unsigned patch, int round) const
     {
-        const int at = (round * THREADS + threadIdx.x) / CHUNKS, y = at / PATCH_WIDTH, x = at % PATCH_WIDTH;
-        if (PATCH_PIECES % THREADS != 0 && y >= PATCH_HEIGHT)
+        int y, x;
+        if (!find(round, y, x))
             return;
         const int pixel = input_pixel(image, top + y, left + x);
         const bool second = C2 > 0 && c >= C1;
         copy_async(patch + PatchRows::place(y, x, threadIdx.x % CHUNKS), second ? static_cast<const void*>(x2 + pixel * C2 + c - C1) : x1 + pixel * C1 + c, pixel >= 0);
     }
+
+#if NORM_INPUT
+    // Normalises that piece, which this thread has copied and which has arrived. The padding stays zero.
+    __device__ __forceinline__ void normalise(unsigned char* patch, int round, const NormTable& table) const
+    {
+        int y, x;
+        if (!find(round, y, x) || input_pixel(image, top + y, left + x) < 0)
+            return;
+        X* values = reinterpret_cast<X*>(patch + PatchRows::place(y, x, threadIdx.x % CHUNKS));
+        float value[E];
+        ::load(values, value);
+#pragma unroll
+        for (int e = 0; e < E; e += 4)
+        {
+            float mean[4], a[4], b[4];
+            ::load(table.mean + c + e, mean);
+            ::load(table.a + c + e, a);
+            ::load(table.b + c + e, b);
+#pragma unroll
+            for (int v = 0; v < 4; v++)
+                value[e + v] = norm_forward<NORM_SILU, X>(value[e + v], mean[v], a[v], b[v]);
+        }
+        store(values, value);
+    }
+#endif
+
+private:
+    // The pixel of a round's piece in the patch, if there is one.
+    __device__ __forceinline__ static bool find(int round, int& y, int& x)
+    {
+        const int at = (round * THREADS + threadIdx.x) / CHUNKS;
+        y = at / PATCH_WIDTH;
+        x = at % PATCH_WIDTH;
+        return PATCH_PIECES % THREADS == 0 || y < PATCH_HEIGHT;
+    }
 };
 
 // The sum over all taps and channels of x'. Shared memory is free before and after.
-__device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shared, const X* x1, const X2* x2, const P* w, int first_o)
+__device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shared, const X* x1, const X2* x2, const P* w, int first_o, const NormInputs& norm, float2* kept)
 {
     // The stages of weights, then two patches. What is copied is named by what is multiplied meanwhile, so that few registers are taken up by it.
     constexpr int WEIGHT_BYTES = BN * ROW_BYTES, AHEAD = STAGES - 1;
@@ -61,6 +124,10 @@ __device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shar
     const int row = threadIdx.x / CHUNKS, piece = threadIdx.x % CHUNKS;
     const unsigned weights = shared_address(shared) + 16 * swizzle<CHUNKS>(row, piece);
     PatchLoader loader(x1, x2);
+#if NORM_INPUT
+    NormTable& table = *reinterpret_cast<NormTable*>(patches + 2 * PATCH_BYTES);
+    table.read(norm, loader.image, kept);
+#endif
 #pragma unroll
     for (int round = 0; round < ROUNDS; round++)
         loader.load(shared_address(patches), round);
@@ -70,12 +137,20 @@ __device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shar
         load_weights(weights + tap * WEIGHT_BYTES, w, row, first_o, tap * CP + loader.c, true);
         commit_copies();
     }
+#if NORM_INPUT
+    // The first patch is of the first group.
+    wait_copies<STAGES - 2>();
+    __syncthreads();
+#pragma unroll 1
+    for (int round = 0; round < ROUNDS; round++)
+        loader.normalise(patches, round, table);
+#endif
     int stage = 0;
     for (int span = 0; span < SPANS; span++)
     {
         loader.c += BK;
         const unsigned char* patch = patches + span % 2 * PATCH_BYTES;
-        const unsigned following = shared_address(patches) + (span + 1) % 2 * PATCH_BYTES;
+        unsigned char* following = patches + (span + 1) % 2 * PATCH_BYTES;
         // Unrolled, the largest tile runs out of registers.
 #pragma unroll 1
         for (int tap = 0; tap < TAPS; tap++)
@@ -88,8 +163,12 @@ __device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shar
                 load_weights(
                     weights + (stage == 0 ? AHEAD : stage - 1) * WEIGHT_BYTES, w, row, first_o, (tap + AHEAD) * CP + loader.c - (wraps ? TAPS * CP : BK), true);
             if (more && tap < ROUNDS)
-                loader.load(following, tap);
+                loader.load(shared_address(following), tap);
             commit_copies();
+#if NORM_INPUT
+            if (more && tap >= AHEAD && tap < AHEAD + ROUNDS)
+                loader.normalise(following, tap - AHEAD, table);
+#endif
             sums.multiply(patch, PatchRows{tap / KW, tap % KW}, shared + stage * WEIGHT_BYTES);
             stage = stage == AHEAD ? 0 : stage + 1;
         }

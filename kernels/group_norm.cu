@@ -29,12 +29,6 @@
 #define TILES 1
 #endif
 
-__device__ __forceinline__ float finish(float x, float mean, float a, float b)
-{
-    const float z = fmaf(x - mean, a, b);
-    return SILU ? silu(z) : z;
-}
-
 // The readable one: a block of 256 threads per group.
 extern "C" __global__ void group_norm_naive(
     const X* x, const X2* x2, const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift, Y* y, STATISTICS* statistics)
@@ -62,7 +56,7 @@ extern "C" __global__ void group_norm_naive(
         b = b * scale + to_float(scale_shift[(long long)n * 2 * CHANNELS + CHANNELS + c]);
 #endif
         for (int q = 0; q < QUAD; q++)
-            sum += finish(at((QUAD == 1 ? unit : (unit / (WIDTH / 2) * 2 + q / 2) * WIDTH + unit % (WIDTH / 2) * 2 + q % 2) * D + i % D), mean, rstd * a, b);
+            sum += norm_forward<SILU, Y>(at((QUAD == 1 ? unit : (unit / (WIDTH / 2) * 2 + q / 2) * WIDTH + unit % (WIDTH / 2) * 2 + q % 2) * D + i % D), mean, rstd * a, b);
         y[((long long)n * UNITS + unit) * CHANNELS + c] = from_float<Y>(sum / QUAD);
     }
     if (threadIdx.x < 2)
@@ -77,7 +71,7 @@ __device__ __forceinline__ void write(const Place& p, int step, const Pack<HELD,
     for (int q = 0; q < QUAD; q++)
 #pragma unroll
         for (int i = 0; i < V; i++)
-            v[i] += finish(to_float(rX[q].at[i]), mean[i / UNITED], a[i], b[i]);
+            v[i] += norm_forward<SILU, Y>(to_float(rX[q].at[i]), mean[i / UNITED], a[i], b[i]);
 #pragma unroll
     for (int i = 0; i < V; i++)
         v[i] *= 1.0f / QUAD;

@@ -4,7 +4,7 @@
 // the 2x2 pixels that pooling averages. A thread's channels stay the same, so that their coefficients stay in registers, and the threads of a pixel read it in one run.
 // The channels of x may be those of two tensors, SPLIT of the first and the rest of the second; a pack never straddles the border.
 #pragma once
-#include "common.cuh"
+#include "norm_coefficients.cuh"
 
 #ifndef X
 #define X float
@@ -194,23 +194,14 @@ __device__ __forceinline__ void column_sums(const float (&v)[V], float (&sums)[V
         sums[i] = s.total[threadIdx.x % P * V + i];
 }
 
-// What is to be known of the block's channels, read once by the block: z = x^ * a + b with x^ = (x - mean) * rstd makes gamma and beta, scale and shift one multiplication and one
-// addition. There after the next barrier.
+// What is to be known of the block's channels, read once by the block. There after the next barrier.
 struct Parameters {
     float a[COLUMNS], b[COLUMNS];
 
     __device__ __forceinline__ void read(const float* gamma, const float* beta, const SCALE_SHIFT* scale_shift)
     {
-        for (int i = threadIdx.x; i < COLUMNS; i += THREADS) {
-            const int c = blockIdx.x * COLUMNS + i;
-            float scale = 1, shift = 0;
-#if MODULATED
-            scale += to_float(scale_shift[(long long)blockIdx.z * 2 * CHANNELS + c]);
-            shift = to_float(scale_shift[(long long)blockIdx.z * 2 * CHANNELS + CHANNELS + c]);
-#endif
-            a[i] = gamma[c] * scale;
-            b[i] = (beta ? beta[c] : 0.0f) * scale + shift;
-        }
+        for (int i = threadIdx.x; i < COLUMNS; i += THREADS)
+            norm_coefficients(gamma, beta, scale_shift, blockIdx.z, CHANNELS, blockIdx.x * COLUMNS + i, a[i], b[i]);
     }
 
     __device__ __forceinline__ void of(const Place& p, float (&pack_a)[V], float (&pack_b)[V]) const

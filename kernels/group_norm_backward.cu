@@ -62,7 +62,7 @@ extern "C" __global__ void group_norm_backward_naive(
         a *= scale;
         b = b * scale + to_float(scale_shift[(long long)n * 2 * CHANNELS + CHANNELS + c]);
 #endif
-        return norm_gradient<SILU, POOL>(to_float(dy[spread(pixel, POOL) * CHANNELS + c]), to_float(x[((long long)n * PIXELS + pixel) * CHANNELS + c]), mean, rstd, a, b, x_hat);
+        return norm_gradient<SILU, POOL, X>(to_float(dy[spread(pixel, POOL) * CHANNELS + c]), to_float(x[((long long)n * PIXELS + pixel) * CHANNELS + c]), mean, rstd, a, b, x_hat);
     };
     float sum = 0, product = 0, x_hat;
     for (int i = threadIdx.x; i < PIXELS * D; i += 256) {
@@ -119,7 +119,7 @@ __device__ __forceinline__ void add_unit(const Pack<DY, V> (&rDY)[DYS], const Pa
 #pragma unroll
         for (int i = 0; i < V; i++) {
             float x_hat;
-            const float g = norm_gradient<SILU, POOL>(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[i / UNITED], c.rstd[i / UNITED], c.a[i], c.b[i], x_hat);
+            const float g = norm_gradient<SILU, POOL, X>(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[i / UNITED], c.rstd[i / UNITED], c.a[i], c.b[i], x_hat);
             sums[0][i] += g;
             sums[1][i] = fmaf(g, x_hat, sums[1][i]);
         }
@@ -140,7 +140,7 @@ __device__ __forceinline__ void write_unit(
         for (int i = 0; i < V; i++) {
             const int j = i / UNITED;
             float x_hat;
-            const float g = norm_gradient<SILU, POOL>(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[j], c.rstd[j], c.a[i], c.b[i], x_hat);
+            const float g = norm_gradient<SILU, POOL, X>(to_float(rDY[q % DYS].at[i]), to_float(rX[q].at[i]), c.mean[j], c.rstd[j], c.a[i], c.b[i], x_hat);
             v[i] = c.rstd[j] * (g - means[0][j] - x_hat * means[1][j]);
             if (ADDED)
                 v[i] += r[q % RESIDUALS][i] * (RESIDUAL_POOL ? 0.25f : 1.0f);

@@ -6,15 +6,15 @@
 #pragma once
 #include "common.cuh"
 
-// g of one element, and x^.
-template <bool silu, bool pool>
+// g of one element of a norm of Ts, and x^.
+template <bool silu, bool pool, typename T>
 __device__ __forceinline__ float norm_gradient(float dy, float x, float mean, float rstd, float a, float b, float& x_hat)
 {
     x_hat = (x - mean) * rstd;
     float g = dy * a;
     if (pool)
         g *= 0.25f;
-    return silu ? g * silu_gradient(fmaf(x_hat, a, b)) : g;
+    return silu ? g * silu_gradient<T>(fmaf(x_hat, a, b)) : g;
 }
 
 // Means of g and of g x^ over the groups of an image of so many pixels, from sums over tiles: partials [tiles][groups * width]. A warp takes a group at a time; lanes add in a fixed order.

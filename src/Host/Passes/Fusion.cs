@@ -78,6 +78,11 @@ public static class Fusion
         bool Enabled(string name) => !disabled.Contains(name) && !disabled.Contains("all");
     }
 
+    /// <summary>Applies one rewrite wherever it matches.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="rule">The rewrite.</param>
+    internal static Graph ApplyOne(Graph graph, FusionRule rule) => ApplyRule(graph, rule).Graph;
+
     private static (Graph Graph, int Count) ApplyRule(Graph graph, FusionRule rule)
     {
         // Each match replaces the last node of its pattern; the nodes before it lose their reader and are pruned. A replacement can be part of a further

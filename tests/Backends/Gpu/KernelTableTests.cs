@@ -107,9 +107,13 @@ public sealed partial class KernelTableTests
         return [.. backend.Calls.GroupBy(NameOf).Select(g => g.MaxBy(c => c.Node.Cost.Flops + c.Node.Cost.Bytes)!)];
     }
 
-    // A convolution that leaves the means of a norm's gradient has an epilogue of its own.
-    private static string NameOf(KernelCall call) =>
-        $"`{call.Kernel.Entry}`{(call.Kernel.Options.Contains("NORM_GRADIENT=1", StringComparison.Ordinal) ? " and means of a norm's gradient" : "")}";
+    // A convolution that leaves the means of a norm's gradient has an epilogue of its own, one behind a norm a main loop, and one without a patch another.
+    private static string NameOf(KernelCall call)
+    {
+        bool Has(string option) => call.Kernel.Options.Contains(option, StringComparison.Ordinal);
+        string variant = Has("NORM_GRADIENT=1") ? " and means of a norm's gradient" : Has("NORM_INPUT=") ? " behind a norm" : call.Kernel.Entry == "convolution" && !Has("TILE_WIDTH=") ? " of runs of pixels" : "";
+        return $"`{call.Kernel.Entry}`{variant}";
+    }
 
     private static KernelResources Compile(KernelSpec kernel, string architecture) => CompileAll(kernel, architecture).Single(r => r.Name == kernel.Entry);
 

@@ -155,7 +155,7 @@ internal sealed class ProductRun
             .Add(Bias ? Put(_bias, DType.F32) : 0).Add(_product.Skip.First > 0 ? Put(_skipBias, DType.F32) : 0).Add(Residual ? Put(_residual, type) : 0).Add(y);
 
         // The groups, which the last block of an image makes of the partials, and what the gradient of a norm wants are tested with the norms that take them.
-        arguments = (naive ? arguments : Enumerable.Range(0, 8).Aggregate(arguments.Add(partials), (a, _) => a.Add(0UL))).Add(_product.Images);
+        arguments = (naive ? arguments : Enumerable.Range(0, 9).Aggregate(arguments.Add(partials), (a, _) => a.Add(0UL))).Add(_product.Images);
         KernelSpec kernel = new(
             "convolution.cu",
             naive ? "convolution_naive" : "convolution",

@@ -70,7 +70,7 @@ internal sealed class ChannelStatistics(Plan plan, GpuOptions options, Statistic
         // One set of groups per launch: a norm that reads the tensor alone goes first, then one whose other tensor is there already.
         Node? finished = readers.FirstOrDefault(node => Beside(node, tensor) is null)
             ?? readers.FirstOrDefault(node => _partials.ContainsKey(Beside(node, tensor)!));
-        Ops.GroupNorm? norm = finished?.Op as Ops.GroupNorm;
+        Ops.GroupNorm? norm = finished is null ? null : NormalizedConvolution.NormOf(finished);
         Tensor? beside = finished is null ? null : Beside(finished, tensor);
         int tiles = ((shape.Elements / shape[0] / shape[-1]) + rows - 1) / rows;
         long pair = 2L * sizeof(float), partials = pair * shape[0] * tiles * shape[-1], groups = pair * shape[0] * (norm?.Groups ?? 0);
@@ -79,7 +79,7 @@ internal sealed class ChannelStatistics(Plan plan, GpuOptions options, Statistic
         _partials[tensor] = own;
         if (norm is not null)
         {
-            foreach (Node reader in readers.Where(node => node == finished || (beside is null && Beside(node, tensor) is null && SameGroups((Ops.GroupNorm)node.Op, norm))))
+            foreach (Node reader in readers.Where(node => node == finished || (beside is null && Beside(node, tensor) is null && SameGroups(NormalizedConvolution.NormOf(node)!, norm))))
             {
                 _statistics[reader] = address;
             }
@@ -93,13 +93,13 @@ internal sealed class ChannelStatistics(Plan plan, GpuOptions options, Statistic
     // The tensor that a norm reads beside another; null if it reads but one.
     private static Tensor? Beside(Node norm, Tensor tensor)
     {
-        Ops.GroupNorm op = (Ops.GroupNorm)norm.Op;
+        Ops.GroupNorm op = NormalizedConvolution.NormOf(norm)!;
         return !op.TwoInputs ? null : norm.Inputs[0] == tensor ? norm.Inputs[op.SecondInput] : norm.Inputs[0];
     }
 
     private bool Wants(Node node, Tensor tensor)
     {
-        if (node.Op is not Ops.GroupNorm op)
+        if (NormalizedConvolution.NormOf(node) is not Ops.GroupNorm op)
         {
             return false;
         }
@@ -117,7 +117,7 @@ internal sealed class ChannelStatistics(Plan plan, GpuOptions options, Statistic
     // Which of the two parts of the step writes the tensor by convolution.cu; null if neither does.
     private bool? LeavesPartials(Tensor tensor) =>
         plan.Graph.Producer(tensor) is Node producer
-        && (producer.Op is Ops.Convolution or ConvolutionSkip || (producer.Op is Ops.Linear && tensor.Shape.Rank > 2 && !Linear.IsLibrarys(producer, options)))
+        && (producer.Op is Ops.Convolution or ConvolutionSkip or NormalizedConvolution || (producer.Op is Ops.Linear && tensor.Shape.Rank > 2 && !Linear.IsLibrarys(producer, options)))
             ? plan.Concurrency?.Side.Contains(producer) == true
             : null;
 }

@@ -18,12 +18,15 @@ internal readonly record struct ConvolutionTile(int Pixels, int Channels, int Ro
     /// <summary>Whether a skip connection follows the taps, whose pixels are read without a patch.</summary>
     public bool Skips { get; init; }
 
+    /// <summary>Bytes behind the patches that say what a norm does to every channel.</summary>
+    public int TableBytes { get; init; }
+
     /// <summary>Threads of a block.</summary>
     public int Threads => WarpsM * WarpsN * 32;
 
     /// <summary>Shared memory of a block: the stages, or those of weights and two patches, in whose place the sums are staged afterwards.</summary>
     public int SharedBytes => Math.Max(
-        Math.Max(Width == 0 || Skips ? Stages * (Pixels + Channels) * RowBytes : 0, ((Stages * Channels) + (2 * PatchPixels)) * RowBytes),
+        Math.Max(Width == 0 || Skips ? Stages * (Pixels + Channels) * RowBytes : 0, (((Stages * Channels) + (2 * PatchPixels)) * RowBytes) + TableBytes),
         Pixels * (Channels % 16 == 8 ? Channels : Channels + 8) * sizeof(float));
 
     /// <summary>This tile as a rectangle of pixels with the least input that its taps read together.</summary>

@@ -33,7 +33,7 @@ public sealed class DryRunBackend : Backend
     public IReadOnlyDictionary<string, int> Applied => _applied;
 
     /// <inheritdoc/>
-    public override Plan Plan(Graph graph) => GpuBackend.Plan(graph, _options);
+    public override Plan Plan(Graph graph) => GpuBackend.Plan(graph, _options, _driver.MaximumSharedBytes);
 
     /// <inheritdoc/>
     public override Executor Compile(Plan plan, Weights weights)

@@ -84,7 +84,7 @@ public sealed class GpuBackend : Backend
     }
 
     /// <inheritdoc/>
-    public override Plan Plan(Graph graph) => Plan(graph, Options);
+    public override Plan Plan(Graph graph) => Plan(graph, Options, _driver.MaximumSharedBytes);
 
     /// <inheritdoc/>
     public override Executor Compile(Plan plan, Weights weights)
@@ -102,9 +102,10 @@ public sealed class GpuBackend : Backend
     /// <summary>Plans a graph as a backend with these options does.</summary>
     /// <param name="graph">The graph.</param>
     /// <param name="options">The options.</param>
-    internal static Plan Plan(Graph graph, GpuOptions options)
+    /// <param name="sharedBytes">Shared memory that a block may have.</param>
+    internal static Plan Plan(Graph graph, GpuOptions options, int sharedBytes)
     {
-        Graph stored = ReducedStorage.Apply(graph, node => options.Of(node).Storage());
+        Graph stored = NormPrologue.Apply(ReducedStorage.Apply(graph, node => options.Of(node).Storage()), options, sharedBytes);
         return options.Capture && Concurrency.Find(stored) is Concurrency concurrency ? Runtime.Plan.Create(concurrency) : Runtime.Plan.Create(stored);
     }
 

@@ -66,6 +66,7 @@ internal sealed class GpuLowering : IDisposable
     public IReadOnlyDictionary<string, int> Applied => new Dictionary<string, int>
     {
         [GpuOptions.GroupNormStatistics] = Statistics.Count, [GpuOptions.GroupNormGradientStatistics] = GradientStatistics.Count,
+        [GpuOptions.GroupNormPrologue] = _calls.Count(c => c.Node.Op is NormalizedConvolution && c.Kernel.Entry == "convolution"),
     };
 
     /// <summary>Appends the launches of a node.</summary>
@@ -82,7 +83,7 @@ internal sealed class GpuLowering : IDisposable
             case Concat or Slice or Pad:
                 StridedCopy.Lower(this, node);
                 break;
-            case Ops.Convolution or ConvolutionSkip or ConvolutionGradient:
+            case Ops.Convolution or ConvolutionSkip or ConvolutionGradient or NormalizedConvolution:
                 Convolution.Lower(this, node);
                 break;
             case Ops.Linear or LinearGradient:
@@ -172,6 +173,10 @@ internal sealed class GpuLowering : IDisposable
 
     /// <summary>What the result of the node that is being lowered is multiplied by, beside what its op says.</summary>
     public float Scale => _gradientScale.Of(_node!);
+
+    /// <summary>Whether a node or the caller reads a tensor.</summary>
+    /// <param name="tensor">The tensor.</param>
+    public bool IsRead(Tensor tensor) => _plan.Graph.Consumers(tensor).Count > 0 || _plan.Graph.Outputs.Values.Contains(tensor);
 
     /// <summary>Whether the device's library multiplies for a linear layer.</summary>
     /// <param name="node">The node.</param>

@@ -12,11 +12,15 @@ public sealed record GpuOptions
     /// <summary>The fusion by which the convolution that writes dy leaves the means that the gradient of a group-norm wants.</summary>
     public const string GroupNormGradientStatistics = "group_norm_gradient_statistics";
 
-    /// <summary>The fusions between launches of this backend with what they do; those of the graph are <see cref="Diffusion.Rewrites.All"/>.</summary>
+    /// <summary>The fusion by which a convolution normalises its input where it brings it in.</summary>
+    public const string GroupNormPrologue = "group_norm_prologue";
+
+    /// <summary>The fusions of this backend's own, between launches, with what they do; those of the graph are <see cref="Diffusion.Rewrites.All"/>.</summary>
     public static IReadOnlyList<(string Name, string Description)> Fusions { get; } =
     [
         (GroupNormStatistics, "Convolution and Linear leave the statistics of a GroupNorm that reads their output"),
         (GroupNormGradientStatistics, "A convolution's gradient leaves the means of a GroupNormGradient whose groups do not fit into registers"),
+        (GroupNormPrologue, "A Convolution of large tiles applies the GroupNorm in front of it where it brings its input in"),
     ];
 
     /// <summary>Arithmetic and storage.</summary>

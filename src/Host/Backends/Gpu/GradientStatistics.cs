@@ -24,7 +24,6 @@ internal sealed record NormGradientSums(Node Norm, ulong Partials, ulong Means, 
             yield return ("NORM_POOL", op.Pool);
             if (ScaleShift is Tensor scaleShift)
             {
-                yield return ("NORM_MODULATED", true);
                 yield return ("NORM_SCALE_SHIFT", scaleShift.DType);
             }
         }

@@ -27,10 +27,9 @@ internal static class GroupNorm
 
     private static void LowerForward(GpuLowering lowering, Node node, Ops.GroupNorm op)
     {
-        (Tensor x, Tensor y, Tensor statistics) = (node.Inputs[0], node.Output, node.Outputs[1]);
-        Tensor? second = op.TwoInputs ? node.Inputs[op.SecondInput] : null;
+        (Tensor y, Tensor statistics) = (node.Output, node.Outputs[1]);
+        (Tensor x, Tensor? second, DType held) = Read(node, op);
         Tensor? scaleShift = op.ScaleShift ? node.Inputs[3] : null;
-        DType held = second is null || second.DType == x.DType ? x.DType : DType.F32;
         GroupNormShape shape = ShapeOf(x.Shape, second?.Shape[-1] ?? 0, op.Groups, op.Pool, x, y, second);
         (string, object)[] constants =
         [
@@ -49,30 +48,49 @@ internal static class GroupNorm
             return;
         }
 
-        if (given == 0)
-        {
-            // Partials are of pixels, whatever y is made of.
-            GroupNormShape pixels = shape with { Quad = 1 };
-            GroupNormTiles tiles = GroupNormTiles.Split(pixels, SplitSteps);
-            LaunchGeometry geometry = tiles.Geometry(pixels);
-            (given, ulong partials) = PairsOf(lowering, shape, geometry.GridY);
-            lowering.Emit(
-                new KernelSpec(
-                    Forward,
-                    "group_norm_partials",
-                    [
-                        .. pixels.Constants, ("X", x.DType), ("X2", second?.DType ?? x.DType), ("HELD", held), ("EPSILON", op.Epsilon), .. tiles.Constants,
-                        ("TILE_ROWS", tiles.Units), ("TILES", geometry.GridY),
-                    ]),
-                geometry,
-                lowering.Arguments().Add(aX).Add(aX2).Add(partials).Add(given).Add(lowering.Constants<uint>(new uint[shape.N])));
-        }
-
+        given = given == 0 ? EmitStatistics(lowering, node, op) : given;
         GroupNormTiles apply = GroupNormTiles.Split(shape, SplitSteps / shape.Quad);
         lowering.Emit(
             new KernelSpec(Forward, "group_norm_apply", [.. constants, .. apply.Constants]),
             apply.Geometry(shape),
             lowering.Arguments().Add(aX).Add(aX2).Add(gamma).Add(beta).Add(modulation).Add(given).Add(aY).Add(aStatistics));
+    }
+
+    /// <summary>Address of the groups' float2 (mean, rstd), <c>[N, Groups]</c>, of what a norm reads: as producers left them, or by a launch of its own.</summary>
+    /// <param name="lowering">Where launches go.</param>
+    /// <param name="node">The node, whose first inputs are those of the norm.</param>
+    /// <param name="op">The norm.</param>
+    public static ulong Statistics(GpuLowering lowering, Node node, Ops.GroupNorm op) =>
+        lowering.Statistics.Of(node) is ulong given and not 0 ? given : EmitStatistics(lowering, node, op);
+
+    private static ulong EmitStatistics(GpuLowering lowering, Node node, Ops.GroupNorm op)
+    {
+        (Tensor x, Tensor? second, DType held) = Read(node, op);
+
+        // Partials are of pixels, whatever y is made of.
+        GroupNormShape pixels = ShapeOf(x.Shape, second?.Shape[-1] ?? 0, op.Groups, false, x, second);
+        GroupNormTiles tiles = GroupNormTiles.Split(pixels, SplitSteps);
+        LaunchGeometry geometry = tiles.Geometry(pixels);
+        (ulong given, ulong partials) = PairsOf(lowering, pixels, geometry.GridY);
+        lowering.Emit(
+            new KernelSpec(
+                Forward,
+                "group_norm_partials",
+                [
+                    .. pixels.Constants, ("X", x.DType), ("X2", second?.DType ?? x.DType), ("HELD", held), ("EPSILON", op.Epsilon), .. tiles.Constants,
+                    ("TILE_ROWS", tiles.Units), ("TILES", geometry.GridY),
+                ]),
+            geometry,
+            lowering.Arguments().Add(lowering.Address(x)).Add(Address(lowering, second)).Add(partials).Add(given).Add(lowering.Constants<uint>(new uint[pixels.N])));
+        return given;
+    }
+
+    // What a norm reads, and the type that registers hold of it.
+    private static (Tensor X, Tensor? Second, DType Held) Read(Node node, Ops.GroupNorm op)
+    {
+        Tensor x = node.Inputs[0];
+        Tensor? second = op.TwoInputs ? node.Inputs[op.SecondInput] : null;
+        return (x, second, second is null || second.DType == x.DType ? x.DType : DType.F32);
     }
 
     private static void LowerBackward(GpuLowering lowering, Node node, GroupNormGradient op)

@@ -38,7 +38,7 @@ internal static class Linear
         }
 
         ImplicitProduct product = new() { Images = x[0], Input = (pixels, 1, x[-1]), Output = (pixels, 1, y[-1]), Turned = turned };
-        Convolution.Emit(lowering, node, product, new Convolution.Operands { Bias = bias, Residual = residual });
+        Convolution.Emit(lowering, node, product, new Convolution.Operands { X = node.Inputs[0], Weight = node.Inputs[1], Bias = bias, Residual = residual });
     }
 
     /// <summary>Whether the device's library multiplies for a node: if it was asked for, and the operands are of one type and in rows of whole 16 bytes, as tensor cores want them.</summary>
