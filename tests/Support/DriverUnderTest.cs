@@ -9,6 +9,9 @@ internal static class DriverUnderTest
 {
     private const string Variable = "KERNELS_TEST_DEVICE", Gpu = "cuda";
 
+    // Held for good: the device's context, which every test's driver shares, would otherwise be made anew for each of thousands.
+    private static CudaDriver? s_held;
+
     private static readonly Lazy<string?> s_missing = new(() =>
     {
         if (!KernelCompiler.IsAvailable(out string reason))
@@ -20,7 +23,7 @@ internal static class DriverUnderTest
         {
             if (Name == Gpu)
             {
-                using CudaDriver driver = new();
+                s_held = new CudaDriver();
             }
 
             return null;

@@ -172,6 +172,7 @@ internal static class Cu
     internal const int MultiprocessorCount = 16;
     internal const int ComputeCapabilityMajor = 75;
     internal const int ComputeCapabilityMinor = 76;
+    internal const int PageableMemoryAccess = 88;
     internal const int MaxSharedMemoryPerBlockOptIn = 97;
 
     // CUfunction_attribute
@@ -193,5 +194,5 @@ internal static class Cu
     internal const int CaptureModeRelaxed = 2;
 
     /// <summary>Whether an error stays: the context is lost and every later call repeats it.</summary>
-    internal static bool IsSticky(int result) => result is 214 or 220 or 700 or 702 or 709 or 710 or (>= 714 and <= 719);
+    internal static bool IsSticky(int result) => result is 214 or 220 or 226 or 700 or 702 or 709 or 710 or (>= 714 and <= 719) or 721;
 }
