@@ -39,7 +39,7 @@ pack() {
         Microsoft.CodeCoverage* Microsoft.VisualStudio.TraceDataCollector.dll Mono.Cecil* ./*.xml createdump libmscordaccore.so libmscordbi.so libcoreclrtraceptprovider.so)
     # A compiler in case there is none, under the name that the loader asks for.
     local library
-    mkdir -p "$bin/nvrtc"
+    [ ${#members[@]} -gt 1 ] || mkdir -p "$bin/nvrtc"
     [ ${#members[@]} -gt 1 ] || for library in $(find "$root/.nvrtc" \( -name 'libnvrtc.so.*[0-9]' -o -name 'libnvrtc-builtins.so.*[0-9]' \) -type f 2>/dev/null); do
         cp "$library" "$bin/nvrtc/$(basename "$library" | sed 's/^\(libnvrtc\.so\.[0-9]*\).*/\1/; s/^\(libnvrtc-builtins\.so\.[0-9]*\.[0-9]*\).*/\1/')"
     done
@@ -57,13 +57,16 @@ unpack() {
     tar --skip-old-files -xJf "$archive" 2>/dev/null || "$python" -m tarfile -e "$archive" . || die "$archive cannot be unpacked"
 }
 
+wanted() { [ -z "$only" ] || [[ ",$only," == *",$1,"* ]]; }
+
+# absent NAME WHY: notes a part that this machine cannot do.
+absent() { ! wanted "$1" || note "$1" "left out" 0 "$2"; }
+
 # part NAME SECONDS COMMAND...: runs one part within its limit and what is left of the budget, and notes how it went.
 part() {
     local name=$1 limit=$2 began=$SECONDS status last log="$work/$1.log"
     shift 2
-    if [ -n "$only" ] && [[ ",$only," != *",$name,"* ]]; then
-        return 0
-    fi
+    wanted "$name" || return 0
     local left=$((budget - SECONDS - 20))
     if [ "$left" -lt 15 ]; then
         note "$name" "left out" 0 "no time was left"
@@ -221,11 +224,11 @@ on_gpu() {
     part kernels 240 "$kernels" bench --device cuda --model adm64,adm256 --batch 4 --precision fp16,bf16 --kernels --time-limit 0.3 --json "$results/kernels.json"
     part rival-kernels 300 rivals "$results/kernels.json" kernels 280 --time-limit 0.3
     part larger-rivals 400 rivals "$results/larger.json" larger 380
-    if command -v compute-sanitizer >/dev/null; then part sanitizer 240 sanitize; else note sanitizer "left out" 0 "compute-sanitizer is not installed"; fi
+    if command -v compute-sanitizer >/dev/null; then part sanitizer 240 sanitize; else absent sanitizer "compute-sanitizer is not installed"; fi
     if command -v nsys >/dev/null; then
         part nsys 60 nsys profile -o "$work/trace" --trace cuda,nvtx --cuda-graph-trace node "$kernels" profile --device cuda --model shapes32 --repeats 2 --time-limit 0.1
     else
-        note nsys "left out" 0 "Nsight Systems is not installed"
+        absent nsys "Nsight Systems is not installed"
     fi
 }
 
@@ -241,7 +244,7 @@ on_cpu() {
     part rival-kernels 60 rivals "$results/kernels.json" kernels 50 --device cpu --time-limit 0.05
     local name
     for name in larger larger-rivals sanitizer nsys; do
-        note "$name" "left out" 0 "there is no GPU"
+        absent "$name" "there is no GPU"
     done
 }
 
