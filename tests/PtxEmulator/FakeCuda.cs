@@ -99,7 +99,7 @@ internal static unsafe class FakeCuda
         Exports["cuEventDestroy_v2"] = (nint)(delegate* unmanaged<nint, int>)&DestroyEvent;
         Exports["cuEventRecord"] = (nint)(delegate* unmanaged<nint, nint, int>)&Record;
         Exports["cuEventSynchronize"] = (nint)(delegate* unmanaged<nint, int>)&SynchronizeEvent;
-        Exports["cuEventElapsedTime"] = (nint)(delegate* unmanaged<float*, nint, nint, int>)&Elapsed;
+        Exports["cuEventElapsedTime"] = Exports["cuEventElapsedTime_v2"] = (nint)(delegate* unmanaged<float*, nint, nint, int>)&Elapsed;
         Exports["cuGraphGetNodes"] = (nint)(delegate* unmanaged<nint, nint*, nuint*, int>)&GetNodes;
         Exports["cuGraphInstantiateWithFlags"] = (nint)(delegate* unmanaged<nint*, nint, ulong, int>)&Instantiate;
         Exports["cuGraphLaunch"] = (nint)(delegate* unmanaged<nint, nint, int>)&LaunchGraph;

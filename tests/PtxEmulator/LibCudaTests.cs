@@ -18,7 +18,7 @@ public sealed class LibCudaTests
         Assert.StartsWith("CUDA_ERROR_UNSUPPORTED_PTX_VERSION (", cuda.Describe(Cu.UnsupportedPtxVersion), StringComparison.Ordinal);
         Assert.StartsWith("CUDA_ERROR_NOT_FOUND (", cuda.Describe(Cu.NotFound), StringComparison.Ordinal);
 
-        // Those after which the process must end: 226 and 721 came with CUDA 12.9 and 13.0.
+        // Those after which the process must end: 226 and 721 came with CUDA 12.8.
         string[] lost =
         [
             "ECC_UNCORRECTABLE", "NVLINK_UNCORRECTABLE", "CONTAINED", "ILLEGAL_ADDRESS", "LAUNCH_TIMEOUT", "CONTEXT_IS_DESTROYED", "ASSERT", "HARDWARE_STACK_ERROR", "ILLEGAL_INSTRUCTION",
