@@ -4,7 +4,7 @@ using Xunit;
 
 namespace Kernels.Tests.Support;
 
-/// <summary>What runs the GPU's kernels: the emulator, or with <c>KERNELS_TEST_DEVICE=cuda</c> a GPU. Tests of what only the emulator can see take that themselves.</summary>
+/// <summary>What runs the GPU's kernels: the emulator, and what streams leave open is found (<see cref="OrderedDriver"/>), or with <c>KERNELS_TEST_DEVICE=cuda</c> a GPU. Tests of what only the emulator can see take that themselves.</summary>
 internal static class DriverUnderTest
 {
     private const string Variable = "KERNELS_TEST_DEVICE", Gpu = "cuda";
@@ -50,6 +50,6 @@ internal static class DriverUnderTest
     public static Driver Open(EmulatorOptions? emulator = null)
     {
         Assert.SkipWhen(Missing is not null, Missing ?? "");
-        return Name == Gpu ? new CudaDriver() : new EmulatorDriver(emulator ?? new EmulatorOptions());
+        return Name == Gpu ? new CudaDriver() : new OrderedDriver(new EmulatorDriver(emulator ?? new EmulatorOptions()));
     }
 }
