@@ -18,8 +18,10 @@
 //   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]; what that norm knows: NormInputs. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
 //   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
-// Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y), and the x of a norm. This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, the taps' overlap from the cache,
-//   and for O*KH*KW*C*sizeof(P) * N*OH*OW/BM of w. Operations: 2*N*OH*OW*O*KH*KW*C.
+//   Where outputs next to each other read the same pixels and tiles divide the image, the tile is a rectangle and the input that all its taps read is brought in once per step's worth
+//   of channels (convolution_patch.cuh); sums then run in the order of these channels, taps, and channels within.
+// Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y), and the x of a norm. This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, or with a patch of
+//   (TILE_WIDTH+KW-1)*(TILE_HEIGHT+KH-1) pixels for that in place of KH*KW*BM; and for O*KH*KW*C*sizeof(P) * N*OH*OW/BM of w. Operations: 2*N*OH*OW*O*KH*KW*C.
 // Source: torch.nn.functional.conv2d; implicit GEMM as in Chetlur et al. 2014, "cuDNN". No patch matrix is written: its bytes would be nine times those of x. Winograd's
 //   transforms save products that tensor cores have to spare, at the price of exactness in 16 bits.
 // y may lie over residual, which is read by the thread that writes there: neither carries __restrict__.
@@ -69,6 +71,9 @@
 #endif
 #ifndef C2
 #define C2 0
+#endif
+#ifndef TILE_WIDTH // of a tile that is a rectangle, whose input is kept for all taps; 0 where tiles are runs of pixels
+#define TILE_WIDTH 0
 #endif
 #ifndef STRIDE
 #define STRIDE 1
@@ -187,14 +192,16 @@ extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1
         return;
     const int o = at % O, j = at / O % OW, i = at / O / OW % OH, n = at / O / OW / OH;
     float sum = 0;
-    for (int a = 0; a < KH; a++)
-        for (int b = 0; b < KW; b++)
-        {
-            const int v = i * STRIDE + a - PADDING_H, u = j * STRIDE + b - PADDING_W;
-            const int pixel = v % SPREAD == 0 && u % SPREAD == 0 ? input_pixel(n, v, u) : -1;
-            for (int c = 0; c < C && pixel >= 0; c++)
-                sum = fmaf(c < C1 ? to_float(x1[pixel * C1 + c]) : to_float(x2[pixel * C2 + c - C1]), to_float(w[o * ROW + (a * KW + b) * CP + c]), sum);
-        }
+    constexpr int SPAN = TILE_WIDTH ? ROW_BYTES / (int)sizeof(P) : CP;
+    for (int span = 0; span < CP; span += SPAN)
+        for (int a = 0; a < KH; a++)
+            for (int b = 0; b < KW; b++)
+            {
+                const int v = i * STRIDE + a - PADDING_H, u = j * STRIDE + b - PADDING_W;
+                const int pixel = v % SPREAD == 0 && u % SPREAD == 0 ? input_pixel(n, v, u) : -1;
+                for (int c = span; c < C && c < span + SPAN && pixel >= 0; c++)
+                    sum = fmaf(c < C1 ? to_float(x1[pixel * C1 + c]) : to_float(x2[pixel * C2 + c - C1]), to_float(w[o * ROW + (a * KW + b) * CP + c]), sum);
+            }
     for (int d = 0; d < D; d++)
         sum = fmaf(d < D1 ? to_float(s1[at / O * D1 + d]) : to_float(s2[at / O * D2 + d - D1]), to_float(w[o * ROW + KH * KW * CP + d]), sum);
     if (BIAS)
@@ -212,6 +219,9 @@ extern "C" __global__ void convolution_naive(const X* x1, const X2* x2, const S1
 
 #ifdef BM
 #include "convolution_tile.cuh"
+#if TILE_WIDTH
+#include "convolution_patch.cuh"
+#endif
 #include "convolution_norm.cuh"
 #include "last_block.cuh"
 
@@ -224,28 +234,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     const Class part(blockIdx.z);
     const int first_o = blockIdx.y * BN;
 
-    Loader loader(x1, x2, s1, s2, w, part, first_o, images);
-    const int taps = ((KH - part.first_a + SPREAD - 1) / SPREAD) * ((KW - part.first_b + SPREAD - 1) / SPREAD);
-    const int steps = (taps * (CP / E) + DP / E + CHUNKS - 1) / CHUNKS;
     Sums sums;
-    for (int step = 0; step < STAGES - 1; step++)
-    {
-        if (step < steps)
-            loader.load(shared + step * STAGE_BYTES);
-        commit_copies();
-    }
-    for (int step = 0; step < steps; step++)
-    {
-        // A step has arrived when all threads have seen theirs, and the stage multiplied last is then free.
-        wait_copies<STAGES - 2>();
-        __syncthreads();
-        if (step + STAGES - 1 < steps)
-            loader.load(shared + (step + STAGES - 1) % STAGES * STAGE_BYTES);
-        commit_copies();
-        sums.multiply(shared + step % STAGES * STAGE_BYTES);
-    }
-    wait_copies<0>();
-    __syncthreads();
+#if TILE_WIDTH
+    multiply_patches(sums, shared, x1, x2, w, first_o);
+#endif
+    if (TILE_WIDTH == 0 || SKIP)
+        multiply_steps(sums, shared, Loader(x1, x2, s1, s2, w, part, first_o, images), part);
 
     float* sC = reinterpret_cast<float*>(shared);  // [BM, BN] in rows of ROW_SUMS
     sums.write(sC);

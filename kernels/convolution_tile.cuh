@@ -9,6 +9,9 @@ constexpr int STAGE_BYTES = (BM + BN) * ROW_BYTES;
 constexpr int WM = BM / WARPS_M, WN = BN / WARPS_N;  // the part of a warp
 constexpr int PIXELS = OH * OW;
 constexpr int TILES = (PIXELS + BM - 1) / BM;  // of an image, where tiles keep to images
+#if TILE_WIDTH
+constexpr int TILE_HEIGHT = BM / TILE_WIDTH, TILES_ACROSS = OW / TILE_WIDTH;
+#endif
 
 // Rows of the staged sums begin 8 banks apart, so that the fragments of four rows meet no bank twice.
 constexpr int ROW_SUMS = BN % 16 == 8 ? BN : BN + 8;
@@ -18,8 +21,8 @@ template <typename S, typename U>
 constexpr bool same = false;
 template <typename S>
 constexpr bool same<S, S> = true;
-constexpr bool ASYNCHRONOUS = same<X, P> && C1 % E == 0 && (C2 == 0 || (same<X2, P> && C2 % E == 0)) && (D1 == 0 || (same<S1, P> && D1 % E == 0)) &&
-                              (D2 == 0 || (same<S2, P> && D2 % E == 0));
+constexpr bool ASYNCHRONOUS_X = same<X, P> && C1 % E == 0 && (C2 == 0 || (same<X2, P> && C2 % E == 0));
+constexpr bool ASYNCHRONOUS = ASYNCHRONOUS_X && (D1 == 0 || (same<S1, P> && D1 % E == 0)) && (D2 == 0 || (same<S2, P> && D2 % E == 0));
 
 // Steps end where taps end: then no step has pieces beyond the last tap.
 constexpr bool WHOLE = CP % BK == 0 && DP % BK == 0;
@@ -28,7 +31,8 @@ static_assert(BM % WARPS_M == 0 && BN % WARPS_N == 0 && WM % (TENSOR_CORES ? 16 
 static_assert(THREADS % (8 * CHUNKS) == 0 && BM % (THREADS / CHUNKS) == 0, "all threads copy the same number of pixels, rows that are swizzled alike");
 static_assert(STAGES >= 2, "one stage is multiplied while another is filled");
 
-// The output pixel of a row of the block's tile. Without statistics of what comes out, tiles run on from image to image.
+// The output pixel of a row of the block's tile. A tile with a patch is a rectangle of an image; others are runs of pixels, which without statistics of what comes out go on from image
+// to image.
 struct OutputPixel
 {
     int n, i, j;
@@ -36,6 +40,13 @@ struct OutputPixel
 
     __device__ OutputPixel(const Class& part, int row, int images)
     {
+#if TILE_WIDTH
+        const int tile = blockIdx.x % TILES;
+        n = blockIdx.x / TILES;
+        i = tile / TILES_ACROSS * TILE_HEIGHT + row / TILE_WIDTH;
+        j = tile % TILES_ACROSS * TILE_WIDTH + row % TILE_WIDTH;
+        valid = true;
+#else
         const int pixels = part.height * part.width;
         int m;
         if (STATISTICS || NORM_GRADIENT)
@@ -54,16 +65,31 @@ struct OutputPixel
         const int q = part.width > 0 ? m / part.width : 0;
         i = q * SPREAD + part.row;
         j = (m - q * part.width) * SPREAD + part.column;
+#endif
     }
 
     __device__ int index() const { return (n * OH + i) * OW + j; }
 };
 
-// Copies steps of the summed index, in order. A thread has the same piece of several rows.
+// Copies the rows of a step's weights. A thread has the same piece of several rows, the first of which is row, its place in shared memory to.
+__device__ __forceinline__ void load_weights(unsigned to, const P* w, int row, int first_o, int k, bool valid)
+{
+    constexpr int ROWS = THREADS / CHUNKS;
+    const P* from = w + (first_o + row) * ROW + k;
+#pragma unroll
+    for (int r = 0; r < (BN + ROWS - 1) / ROWS; r++)
+    {
+        const bool there = valid && (O % BN == 0 || first_o + row + r * ROWS < O);
+        if (BN % ROWS == 0 || row + r * ROWS < BN)
+            copy_async(to + r * ROWS * ROW_BYTES, there ? from + r * ROWS * ROW : w, there);
+    }
+}
+
+// Copies steps of the summed index, in order; behind a patch those of the skip connection alone. A thread has the same piece of several rows.
 struct Loader
 {
     static constexpr int ROWS = THREADS / CHUNKS;  // rows between those of a thread
-    static constexpr int A = BM / ROWS, B = (BN + ROWS - 1) / ROWS;
+    static constexpr int A = BM / ROWS;
 
     const X* x1;
     const X2* x2;
@@ -75,8 +101,8 @@ struct Loader
     int a, b, c, k;  // the tap, the channel, and the place of both in a row of w
 
     __device__ Loader(const X* x1, const X2* x2, const S1* s1, const S2* s2, const P* w, const Class& part, int first_o, int images)
-        : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), place(swizzle<CHUNKS>(row, chunk)), first_o(first_o), first_b(part.first_b), a(part.first_a),
-          b(part.first_b), c(chunk * E), k((a * KW + b) * CP + c)
+        : x1(x1), x2(x2), s1(s1), s2(s2), w(w), row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), place(swizzle<CHUNKS>(row, chunk)), first_o(first_o), first_b(part.first_b),
+          a(TILE_WIDTH ? KH : part.first_a), b(TILE_WIDTH ? 0 : part.first_b), c(chunk * E), k((a * KW + b) * CP + c)
     {
 #pragma unroll
         for (int r = 0; r < A; r++)
@@ -93,21 +119,14 @@ struct Loader
     __device__ void load(unsigned char* stage)
     {
         uint4* sA = reinterpret_cast<uint4*>(stage) + place;
-        const unsigned to = shared_address(sA), weights = to + BM * ROW_BYTES;
+        const unsigned to = shared_address(sA);
 #pragma unroll
         for (int r = 0; r < A; r++)
             if (ASYNCHRONOUS)
                 copy_async(to + r * ROWS * ROW_BYTES, source(pixel[r]), pixel[r] >= 0);
             else
                 sA[r * ROWS * CHUNKS] = convert(pixel[r]);
-        const P* gB = w + (first_o + row) * ROW + k;
-#pragma unroll
-        for (int r = 0; r < B; r++)
-        {
-            const bool valid = (WHOLE || a < KH || in_skip()) && (O % BN == 0 || first_o + row + r * ROWS < O);
-            if (BN % ROWS == 0 || row + r * ROWS < BN)
-                copy_async(weights + r * ROWS * ROW_BYTES, valid ? gB + r * ROWS * ROW : w, valid);
-        }
+        load_weights(to + BM * ROW_BYTES, w, row, first_o, k, WHOLE || a < KH || in_skip());
         c += BK;
         k += BK;
         if (c >= (in_skip() ? DP : CP))
@@ -184,6 +203,13 @@ __device__ __forceinline__ void add(float (&value)[V], const float (&more)[V])
         value[v] += more[v];
 }
 
+// Where pixels lie in a stage: one behind the other. Rows eight apart are swizzled alike, so one address serves many, plus a constant.
+struct TileRows
+{
+    __device__ __forceinline__ int at(int row, int piece) const { return 16 * swizzle<CHUNKS>(row, piece); }
+    __device__ static constexpr int further(int rows) { return rows * ROW_BYTES; }
+};
+
 #if TENSOR_CORES
 
 // The sums of a warp, in fragments of 16 pixels by 8 channels.
@@ -191,21 +217,22 @@ struct Sums
 {
     float rC[WM / 16][WN / 8][4] = {};
 
-    __device__ void multiply(const unsigned char* stage)
+    // pixels and weights of a step.
+    template <typename Rows>
+    __device__ __forceinline__ void multiply(const unsigned char* pixels, const Rows& rows, const unsigned char* weights)
     {
         const int lane = threadIdx.x % 32, first_m = threadIdx.x / 32 / WARPS_N * WM, first_n = threadIdx.x / 32 % WARPS_N * WN;
-        const unsigned sA = shared_address(stage), sB = sA + BM * ROW_BYTES;
+        const unsigned sA = shared_address(pixels), sB = shared_address(weights);
 #pragma unroll
         for (int k = 0; k < CHUNKS; k += 2)
         {
-            // Rows eight apart are swizzled alike, so one address serves all fragments of a step, plus a constant.
-            const unsigned fA = sA + 16 * swizzle<CHUNKS>(first_m + lane % 16, k + lane / 16);
+            const unsigned fA = sA + rows.at(first_m + lane % 16, k + lane / 16);
             const unsigned fB = sB + 16 * swizzle<CHUNKS>(first_n + lane / 16 * 8 + lane % 8, k + lane / 8 % 2);
             unsigned rA[WM / 16][4], rB[WN / 8][2];
 #pragma unroll
             for (int i = 0; i < WM / 16; i++)
             {
-                load_matrices(rA[i], fA + i * 16 * ROW_BYTES);
+                load_matrices(rA[i], fA + Rows::further(i * 16));
 #if TF32
 #pragma unroll
                 for (int v = 0; v < 4; v++)
@@ -252,15 +279,16 @@ struct Sums
     static constexpr int TM = WM / 4, TN = WN / 8;
     float rC[TM][TN] = {};
 
-    __device__ void multiply(const unsigned char* stage)
+    template <typename Rows>
+    __device__ __forceinline__ void multiply(const unsigned char* pixels, const Rows& rows, const unsigned char* weights)
     {
-        const float4 *sA = reinterpret_cast<const float4*>(stage), *sB = sA + BM * CHUNKS;
+        const float4* sB = reinterpret_cast<const float4*>(weights);
         const int m = threadIdx.x / 32 / WARPS_N * WM + threadIdx.x % 32 / 8, n = threadIdx.x / 32 % WARPS_N * WN + threadIdx.x % 8;
 #pragma unroll 1
         for (int k = 0; k < CHUNKS; k++)
         {
-            // Rows eight apart are swizzled alike.
-            const float4 *fB = sB + swizzle<CHUNKS>(n, k), *fA[2] = {sA + swizzle<CHUNKS>(m, k), sA + swizzle<CHUNKS>(m + 4, k)};
+            const float4* fB = sB + swizzle<CHUNKS>(n, k);
+            const unsigned char* fA[2] = {pixels + rows.at(m, k), pixels + rows.at(m + 4, k)};
             float4 rB[TN];
 #pragma unroll
             for (int j = 0; j < TN; j++)
@@ -268,7 +296,7 @@ struct Sums
 #pragma unroll
             for (int i = 0; i < TM; i++)
             {
-                const float4 rA = fA[i % 2][i / 2 * 8 * CHUNKS];
+                const float4 rA = *reinterpret_cast<const float4*>(fA[i % 2] + Rows::further(i / 2 * 8));
 #pragma unroll
                 for (int j = 0; j < TN; j++)
                     rC[i][j] = fmaf(rA.w, rB[j].w, fmaf(rA.z, rB[j].z, fmaf(rA.y, rB[j].y, fmaf(rA.x, rB[j].x, rC[i][j]))));
@@ -288,6 +316,32 @@ struct Sums
 };
 
 #endif
+
+// The sum over what a loader copies, STAGES steps of it in shared memory at a time. Shared memory is free before and after.
+__device__ __forceinline__ void multiply_steps(Sums& sums, unsigned char* shared, Loader loader, const Class& part)
+{
+    const int taps = TILE_WIDTH ? 0 : ((KH - part.first_a + SPREAD - 1) / SPREAD) * ((KW - part.first_b + SPREAD - 1) / SPREAD);
+    const int steps = (taps * (CP / E) + DP / E + CHUNKS - 1) / CHUNKS;
+    for (int step = 0; step < STAGES - 1; step++)
+    {
+        if (step < steps)
+            loader.load(shared + step * STAGE_BYTES);
+        commit_copies();
+    }
+    for (int step = 0; step < steps; step++)
+    {
+        // A step has arrived when all threads have seen theirs, and the stage multiplied last is then free.
+        wait_copies<STAGES - 2>();
+        __syncthreads();
+        if (step + STAGES - 1 < steps)
+            loader.load(shared + (step + STAGES - 1) % STAGES * STAGE_BYTES);
+        commit_copies();
+        const unsigned char* stage = shared + step % STAGES * STAGE_BYTES;
+        sums.multiply(stage, TileRows(), stage + BM * ROW_BYTES);
+    }
+    wait_copies<0>();
+    __syncthreads();
+}
 
 // Mean and sum of squares about it of every channel of the tile, the mean first. A channel's rows are dealt out to the threads that share it, whose sums are added in their order.
 __device__ __forceinline__ void write_statistics(const float* sC, int first_o, float2* partials)

@@ -10,7 +10,10 @@ public sealed class ConvolutionKernelTests
 {
     private static readonly ImplicitProduct s_3x3 = new() { Images = 3, Input = (6, 7, 40), Output = (6, 7, 36), Window = (3, 3), Padding = (1, 1) };
 
-    /// <summary>Everything the kernel can do, at extents that divide no tile.</summary>
+    /// <summary>Tiles are rectangles that divide the image, and all taps read one patch of the input: 3 spans of channels.</summary>
+    private static readonly ImplicitProduct s_patches = new() { Images = 2, Input = (16, 24, 96), Output = (16, 24, 36), Window = (3, 3), Padding = (1, 1) };
+
+    /// <summary>Everything the kernel can do, at extents that divide no tile, and at extents that rectangles divide.</summary>
     private static readonly Dictionary<string, (ImplicitProduct Product, Func<ImplicitProduct, Precision, ProductRun> Create)> s_forms = new()
     {
         ["plain"] = (s_3x3, (p, precision) => new ProductRun(p, precision)),
@@ -27,6 +30,13 @@ public sealed class ConvolutionKernelTests
             s_3x3 with { Input = (3, 4, 40), Output = (6, 7, 36), Spread = 2, Turned = true }, (p, precision) => new ProductRun(p, precision) { Residual = true }),
         ["from RGB"] = (s_3x3 with { Input = (6, 7, 3) }, (p, precision) => new ProductRun(p, precision) { Bias = true }),
         ["to RGB"] = (s_3x3 with { Output = (6, 7, 3) }, (p, precision) => new ProductRun(p, precision) { Bias = true }),
+        ["patches"] = (s_patches, (p, precision) => new ProductRun(p, precision) { Bias = true, Residual = true, SiLU = true }),
+        ["patches of two inputs"] = (s_patches with { Input = (16, 24, 64), SecondChannels = 32 }, (p, precision) => new ProductRun(p, precision) { Bias = true }),
+        ["patches and a skip connection"] = (s_patches with { Skip = (48, 0) }, (p, precision) => new ProductRun(p, precision) { Bias = true }),
+        ["patches and a skip connection of two odd inputs"] = (s_patches with { Skip = (5, 6) }, (p, precision) => new ProductRun(p, precision) { Bias = true }),
+        ["patches of an up-sampled input"] = (s_patches with { Input = (8, 12, 32), Upsample = true }, (p, precision) => new ProductRun(p, precision)),
+        ["patches of a gradient, without padding"] = (s_patches with { Input = (18, 26, 32), Padding = (0, 0), Turned = true }, (p, precision) => new ProductRun(p, precision) { Residual = true }),
+        ["patches, to RGB"] = (s_patches with { Output = (16, 24, 3) }, (p, precision) => new ProductRun(p, precision) { Bias = true }),
         ["1x1"] = (s_3x3 with { Window = (1, 1), Padding = (0, 0) }, (p, precision) => new ProductRun(p, precision)),
     };
 
@@ -36,7 +46,7 @@ public sealed class ConvolutionKernelTests
         foreach (string form in s_forms.Keys)
         {
             // What bf16 and tf32 have of their own is how products are formed, whatever the form.
-            foreach (Precision precision in form is "plain" or "skip connection" or "from RGB" ? Enum.GetValues<Precision>() : [Precision.Fp32, Precision.Fp16])
+            foreach (Precision precision in form is "plain" or "patches" or "skip connection" or "from RGB" ? Enum.GetValues<Precision>() : [Precision.Fp32, Precision.Fp16])
             {
                 data.Add(form, precision);
             }
@@ -66,6 +76,7 @@ public sealed class ConvolutionKernelTests
     public void Both_kernels_equal_float64(string form, Precision precision)
     {
         using CountedRun run = new();
+        Assert.Equal(form.StartsWith("patches", StringComparison.Ordinal), s_forms[form].Product.Tile(precision, ProductRun.SharedBytes).Width > 0);
         ProductRun product = s_forms[form].Create(s_forms[form].Product, precision);
         double[] expected = product.Expected();
         float[] naive = product.Naive(run), tiled = product.Tiled(run).Y;
@@ -90,6 +101,33 @@ public sealed class ConvolutionKernelTests
         float[] expected = product.Tiled(run, TilesOf(precision)[0]).Y;
         OpHarness.Matches(product.Expected(), expected, precision == Precision.Fp16 ? Math.ScaleB(1, -11) : 1e-6, "the first tile");
         Assert.Equal(expected, product.Tiled(run, TilesOf(precision)[tile]).Y);
+
+        // Rectangles have an order of their own, in spans of channels.
+        ProductRun patches = new(s_patches with { Input = (16, 32, 64), Output = (16, 32, 100) }, precision) { Bias = true };
+        float[] first = patches.Tiled(run, Rectangle(0)).Y;
+        OpHarness.Matches(patches.Expected(), first, precision == Precision.Fp16 ? Math.ScaleB(1, -11) : 1e-6, "the first rectangle");
+        Assert.Equal(first, patches.Tiled(run, Rectangle(tile)).Y);
+
+        ConvolutionTile Rectangle(int index) => TilesOf(precision)[index].AsRectangle((16, 32), (3, 3))!.Value;
+    }
+
+    /// <summary>A rectangle is the one with the least input for its taps that divides the image; there is none where none does, or where windows do not overlap.</summary>
+    [Fact]
+    public void Rectangles_divide_the_image()
+    {
+        ConvolutionTile tile = TilesOf(Precision.Fp16)[0];
+        Assert.Equal((16, 10 * 18), Extents(tile.AsRectangle((64, 64), (3, 3))));
+        Assert.Equal((8, 18 * 10), Extents(tile.AsRectangle((16, 24), (3, 3))));
+        Assert.Equal((32, 6 * 34), Extents(tile.AsRectangle((4, 32), (3, 3))));
+        Assert.Null(tile.AsRectangle((8, 8), (3, 3)));
+        Assert.Null(tile.AsRectangle((64, 60), (3, 3)));
+        Assert.Null(tile.AsRectangle((64, 64), (1, 1)));
+        foreach (ImplicitProduct product in new[] { s_patches with { Stride = 2 }, s_patches with { Spread = 2 }, s_patches with { Converted = true }, s_patches with { SecondChannels = 8 } })
+        {
+            Assert.Equal(0, product.Tile(Precision.Fp16, ProductRun.SharedBytes).Width);
+        }
+
+        static (int Width, int Pixels) Extents(ConvolutionTile? rectangle) => (rectangle!.Value.Width, rectangle.Value.PatchPixels);
     }
 
     /// <summary>Mean and sum of squares about it, of the values as stored, per image, tile and channel.</summary>
@@ -119,9 +157,29 @@ public sealed class ConvolutionKernelTests
         }
     }
 
+    /// <summary>As for runs of pixels; tiles are counted row by row.</summary>
+    [Theory]
+    [InlineData(Precision.Fp32)]
+    [InlineData(Precision.Fp16)]
+    public void Statistics_of_rectangles_are_those_of_what_is_stored(Precision precision)
+    {
+        using CountedRun run = new();
+        ConvolutionTile tile = TilesOf(precision).First(t => t.Pixels == 64).AsRectangle((16, 24), (3, 3))!.Value;
+        Assert.Equal(8, tile.Width);
+        (float[] y, _, float[] partials) = new ProductRun(s_patches, precision) { Bias = true, Statistics = true }.Tiled(run, tile);
+        for (int at = 0; at < partials.Length / 2; at++)
+        {
+            (int o, int t, int n) = (at % 36, at / 36 % 6, at / 36 / 6);
+            double[] values = [.. Enumerable.Range(0, 64).Select(m => (double)y[(((((n * 16) + (t / 3 * 8) + (m / 8)) * 24) + (t % 3 * 8) + (m % 8)) * 36) + o])];
+            double mean = values.Average(), squares = values.Sum(v => (v - mean) * (v - mean));
+            Assert.Equal(mean, partials[2 * at], 1e-5);
+            Assert.Equal(squares, partials[(2 * at) + 1], 1e-5 * squares);
+        }
+    }
+
     /// <summary>
-    /// Traffic of a 3x3 convolution as the 64x64 model has it. A block asks for every tap of its pixels that is not padding, (3H - 2)(3W - 2) per image and channel, and for its rows of
-    /// weights; all of it as whole sectors, and no two threads meet in a bank.
+    /// Traffic of a 3x3 convolution as the 64x64 model has it. A block asks for its pixels and those around them that are not padding, once, and for its rows of weights; all of it as whole
+    /// sectors, and no two threads meet in a bank.
     /// </summary>
     [Theory]
     [InlineData(Precision.Fp16, 64, 192)]
@@ -137,7 +195,10 @@ public sealed class ConvolutionKernelTests
         LaunchCounters counters = new ProductRun(product, precision) { Bias = true }.Tiled(run).Counters;
         long element = precision.Storage().SizeInBytes(), across = (size * size) / tile.Pixels, along = channels / tile.Channels;
         Assert.Equal((across * tile.Pixels, along * tile.Channels), (size * size, channels));
-        long x = along * ((3 * size) - 2) * ((3 * size) - 2) * channels * element;
+
+        // Every tile reads a row above, below, left and right of its own, but at the borders of the image.
+        int height = tile.Pixels / tile.Width, rows = size + (2 * ((size / height) - 1)), columns = size + (2 * ((size / tile.Width) - 1));
+        long x = along * rows * columns * channels * element;
         long w = across * channels * 9 * channels * element;
         long bias = (long)size * size * channels * sizeof(float);
         Assert.Equal(x + w + bias, counters.GlobalReadBytes);
@@ -159,18 +220,19 @@ public sealed class ConvolutionKernelTests
     {
         string[] architectures = ["sm_80", "sm_86", "sm_89", "sm_90"];
         PtxEmulator.Cuda.RequireMachineCode(architectures);
-        ImplicitProduct product = new() { Images = 1, Input = (64, 64, 192), Output = (64, 64, 192), Window = (3, 3), Padding = (1, 1) };
+        ImplicitProduct product = new() { Images = 1, Input = (64, 64, 192), SecondChannels = 192, Output = (64, 64, 192), Window = (3, 3), Padding = (1, 1) };
         DType type = precision.Storage();
         KernelSources sources = KernelSources.Open();
-        KernelSpec kernel = new(
+        ConvolutionTile run = TilesOf(precision)[tile];
+        IEnumerable<KernelSpec> kernels = new[] { run, run.AsRectangle((64, 64), (3, 3))!.Value }.Select(t => new KernelSpec(
             "convolution.cu",
             "convolution",
             [
-                ("X", type), ("Y", type), ("R", type), .. product.Constants(precision, TilesOf(precision)[tile]),
+                ("X", type), ("Y", type), ("R", type), .. product.Constants(precision, t),
                 ("BIAS", true), ("RESIDUAL", true), ("RESAMPLE", 0), ("SILU", false), ("STATISTICS", true),
                 ("GROUPS", 32), ("EPSILON", 1e-5f), ("OTHER", 384), ("OTHER_TILES", 64), ("OTHER_ROWS", 64), ("OTHER_FIRST", true),
-            ]);
-        foreach (string architecture in architectures)
+            ]));
+        foreach ((KernelSpec kernel, string architecture) in kernels.SelectMany(k => architectures.Select(a => (k, a))))
         {
             CompiledKernels compiled = KernelCompiler.Compile(sources.Text(kernel.File), kernel.File, architecture, kernel.Options.Split('\n'), sources.Headers);
             KernelResources resources = compiled.Resources.Single(r => r.Name == kernel.Entry);

@@ -67,7 +67,8 @@ internal static class Convolution
         }
 
         Precision precision = lowering.Precision;
-        ConvolutionTile tile = product.Tile(precision, lowering.MaximumSharedBytes);
+        DType multiplied = precision.Storage();
+        ConvolutionTile tile = (product with { Converted = x.DType != multiplied || Type(operands.Second) != multiplied }).Tile(precision, lowering.MaximumSharedBytes);
 
         // With statistics tiles keep to one image each. What a data gradient writes may be the dy of a norm's gradient.
         TensorStatistics? statistics = !product.Turned && lowering.Statistics.AreWanted(y) ? lowering.Statistics.Add(node, y, tile.Pixels) : null;

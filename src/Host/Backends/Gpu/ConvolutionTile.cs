@@ -9,11 +9,46 @@ namespace Kernels.Backends.Gpu;
 /// <param name="WarpsN">Parts along the channels.</param>
 internal readonly record struct ConvolutionTile(int Pixels, int Channels, int RowBytes, int Stages, int WarpsM, int WarpsN)
 {
+    /// <summary>Width of the rectangle of pixels, whose input is kept for all taps; 0 where the pixels are a run and every tap reads its own.</summary>
+    public int Width { get; init; }
+
+    /// <summary>Pixels of the input that the taps of a rectangle read.</summary>
+    public int PatchPixels { get; init; }
+
+    /// <summary>Whether a skip connection follows the taps, whose pixels are read without a patch.</summary>
+    public bool Skips { get; init; }
+
     /// <summary>Threads of a block.</summary>
     public int Threads => WarpsM * WarpsN * 32;
 
-    /// <summary>Shared memory of a block: the stages, in whose place the sums are staged afterwards.</summary>
-    public int SharedBytes => Math.Max(Stages * (Pixels + Channels) * RowBytes, Pixels * (Channels % 16 == 8 ? Channels : Channels + 8) * sizeof(float));
+    /// <summary>Shared memory of a block: the stages, or those of weights and two patches, in whose place the sums are staged afterwards.</summary>
+    public int SharedBytes => Math.Max(
+        Math.Max(Width == 0 || Skips ? Stages * (Pixels + Channels) * RowBytes : 0, ((Stages * Channels) + (2 * PatchPixels)) * RowBytes),
+        Pixels * (Channels % 16 == 8 ? Channels : Channels + 8) * sizeof(float));
+
+    /// <summary>This tile as a rectangle of pixels with the least input that its taps read together.</summary>
+    /// <param name="size">Height and width of the output.</param>
+    /// <param name="window">Height and width of the window, whose neighbours are a step of one pixel apart.</param>
+    /// <returns>The rectangle; null if none divides the output, or its input arrives no sooner than it is needed.</returns>
+    public ConvolutionTile? AsRectangle((int Height, int Width) size, (int Height, int Width) window)
+    {
+        ConvolutionTile? best = null;
+
+        // Eight neighbours are the rows of a fragment. Of two with equal inputs the wider one reads longer runs of memory.
+        for (int width = 8; width <= Pixels; width *= 2)
+        {
+            int height = Pixels / width, patch = (height + window.Height - 1) * (width + window.Width - 1);
+            int rounds = ((patch * RowBytes / 16) + Threads - 1) / Threads;
+            bool fits = Pixels % width == 0 && size.Width % width == 0 && size.Height % height == 0 && (width + window.Width - 1) % 2 == 0
+                && rounds + Stages - 1 <= window.Height * window.Width;
+            if (fits && !(best?.PatchPixels < patch))
+            {
+                best = this with { Width = width, PatchPixels = patch };
+            }
+        }
+
+        return best;
+    }
 
     /// <summary>Tiles for tensor cores.</summary>
     public static IReadOnlyList<ConvolutionTile> TensorCores { get; } =

@@ -41,14 +41,26 @@ internal sealed record ImplicitProduct
     /// <summary>Channels that a tap of the window sums over.</summary>
     public int AllChannels => Input.Channels + SecondChannels;
 
-    /// <summary>The tile for this product, by one image's extents.</summary>
+    /// <summary>Whether x is stored in another type than the one that is multiplied.</summary>
+    public bool Converted { get; init; }
+
+    /// <summary>The tile for this product, by one image's extents. Rectangles come first, so that the order in which a sum runs depends on the product and not on the tile.</summary>
     /// <param name="precision">What is multiplied.</param>
     /// <param name="sharedBytes">Shared memory that a block may have.</param>
-    public ConvolutionTile Tile(Precision precision, int sharedBytes) => ConvolutionTile.Choose(
-        precision == Precision.Fp32 ? ConvolutionTile.OrdinaryCores : ConvolutionTile.TensorCores,
-        ((Output.Height + Spread - 1) / Spread) * ((Output.Width + Spread - 1) / Spread),
-        Output.Channels,
-        sharedBytes);
+    public ConvolutionTile Tile(Precision precision, int sharedBytes)
+    {
+        IReadOnlyList<ConvolutionTile> tiles = precision == Precision.Fp32 ? ConvolutionTile.OrdinaryCores : ConvolutionTile.TensorCores;
+        ConvolutionTile[] rectangles = Window != (1, 1) && Stride == 1 && Spread == 1 && !Converted
+            ? [.. tiles.Where(t => Input.Channels % Span(t) == 0 && SecondChannels % Span(t) == 0).Select(t => t.AsRectangle((Output.Height, Output.Width), Window)).OfType<ConvolutionTile>().Select(t => t with { Skips = Skip.First > 0 })]
+            : [];
+        return ConvolutionTile.Choose(
+            rectangles.Length > 0 ? rectangles : tiles,
+            ((Output.Height + Spread - 1) / Spread) * ((Output.Width + Spread - 1) / Spread),
+            Output.Channels,
+            sharedBytes);
+
+        int Span(ConvolutionTile tile) => tile.RowBytes / precision.Storage().SizeInBytes();
+    }
 
     /// <summary>The constants of the kernel but for the types of its operands and what is added.</summary>
     /// <param name="precision">What is multiplied.</param>
@@ -60,6 +72,7 @@ internal sealed record ImplicitProduct
         ("KH", Window.Height), ("KW", Window.Width), ("STRIDE", Stride), ("PADDING_H", Padding.Rows), ("PADDING_W", Padding.Columns),
         ("SPREAD", Spread), ("UPSAMPLE", Upsample),
         ("BM", tile.Pixels), ("BN", tile.Channels), ("ROW_BYTES", tile.RowBytes), ("STAGES", tile.Stages), ("WARPS_M", tile.WarpsM), ("WARPS_N", tile.WarpsN),
+        .. tile.Width == 0 ? [] : new (string, object)[] { ("TILE_WIDTH", tile.Width) },
     ];
 
     /// <summary>Grid, block and shared memory.</summary>
@@ -68,7 +81,7 @@ internal sealed record ImplicitProduct
     public LaunchGeometry Geometry(ConvolutionTile tile, bool perImage)
     {
         int pixels = ((Output.Height + Spread - 1) / Spread) * ((Output.Width + Spread - 1) / Spread);
-        int across = perImage ? Images * Blocks(pixels, tile.Pixels) : Blocks(checked(Images * pixels), tile.Pixels);
+        int across = perImage || tile.Width > 0 ? Images * Blocks(pixels, tile.Pixels) : Blocks(checked(Images * pixels), tile.Pixels);
         return new LaunchGeometry(across, Blocks(Output.Channels, tile.Channels), Spread * Spread, tile.Threads, 1, 1, tile.SharedBytes);
     }
 
