@@ -147,7 +147,11 @@ def main():
     parser.add_argument("reports", nargs="+", help="what kernels bench --json or a rival wrote; the header is that of the first")
     options = parser.parse_args()
     reports = [load(path) for path in options.reports]
-    save(options.output, reports[0]["header"], [r for one in reports for r in one["rows"]])
+    rows = {}
+    for r in (r for one in reports for r in one["rows"]):
+        # Who was measured again counts as last measured.
+        rows[tuple(json.dumps(r.get(key)) for key in ("engine", "model", "batch", "part", "op", "shapes", "precision"))] = r
+    save(options.output, reports[0]["header"], list(rows.values()))
 
 
 if __name__ == "__main__":

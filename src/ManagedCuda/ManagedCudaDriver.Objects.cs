@@ -136,11 +136,18 @@ public sealed partial class ManagedCudaDriver
 
     private sealed class ManagedModule(ManagedCudaDriver driver, CUmodule module, string name) : DriverModule
     {
+        // One object per kernel: what dynamic shared memory it may have is a property of the kernel.
+        private readonly Dictionary<string, ManagedFunction> _functions = [];
         private bool _isDisposed;
 
         public override DriverFunction Function(string entry)
         {
             driver.Enter();
+            if (_functions.TryGetValue(entry, out ManagedFunction? known))
+            {
+                return known;
+            }
+
             CUfunction function = default;
             CUResult result = ModuleManagement.cuModuleGetFunction(ref function, module, entry);
             if (result == CUResult.ErrorNotFound)
@@ -151,7 +158,7 @@ public sealed partial class ManagedCudaDriver
             driver.Check(result, "cuModuleGetFunction");
             int shared = 0;
             driver.Check(FunctionManagement.cuFuncGetAttribute(ref shared, CUFunctionAttribute.SharedSizeBytes, function), "cuFuncGetAttribute");
-            return new ManagedFunction(entry, function, shared);
+            return _functions[entry] = new ManagedFunction(entry, function, shared);
         }
 
         public override (ulong Address, long Bytes) Variable(string variable)

@@ -25,6 +25,7 @@ public sealed partial class ManagedCudaDriver : Driver
     private readonly IntPtr[] _extra = new IntPtr[5];
     private readonly PrimaryContext _context;
     private readonly ManagedStream _defaultStream;
+    private readonly bool _readsPageableMemory;
     private readonly List<GCHandle> _captured = [];
     private GCHandle _size;
     private ManagedFunction? _lastFunction;
@@ -59,6 +60,7 @@ public sealed partial class ManagedCudaDriver : Driver
             TotalBytes = (long)(ulong)device.TotalGlobalMemory;
             Multiprocessors = device.MultiProcessorCount;
             MaximumSharedBytes = device.MaxSharedMemoryPerBlockOptin;
+            _readsPageableMemory = device.PageableMemoryAccess;
         }
         catch (Exception e) when (e is CudaException or DllNotFoundException)
         {
@@ -148,6 +150,11 @@ public sealed partial class ManagedCudaDriver : Driver
         fixed (byte* from = source)
         {
             Check(AsynchronousMemcpy_v2.cuMemcpyHtoDAsync_v2(At(destination), (IntPtr)from, source.Length, handle), "cuMemcpyHtoDAsync");
+            if (_readsPageableMemory)
+            {
+                // A device that reads the host's memory as its own need not have read it when the call returns.
+                Check(Streams.cuStreamSynchronize(handle), "cuStreamSynchronize");
+            }
         }
     }
 

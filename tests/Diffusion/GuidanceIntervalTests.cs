@@ -95,7 +95,7 @@ public sealed class GuidanceIntervalTests(CpuFixture cpu) : IClassFixture<CpuFix
     {
         Cuda.Require();
         SampleBatch batch = new() { Count = 1, Labels = [3], Seed = 7 };
-        using GpuBackend gpu = new(new EmulatorDriver(new EmulatorOptions { Checks = Checks.None }), new GpuOptions { Precision = Precision.Fp16 });
+        using GpuBackend gpu = new(new OrderedDriver(new EmulatorDriver(new EmulatorOptions { Checks = Checks.None })), new GpuOptions { Precision = Precision.Fp16 });
         using DiffusionSampler skipping = Sampler(gpu, s_settings["2M SDE, both"], steps: 3), masking = Sampler(gpu, s_settings["2M SDE, both"], masks: true, steps: 3);
         Assert.Equal([false, true, false], Enumerable.Range(0, 3).Select(skipping.Table.IsGuided));
         Assert.Equal(masking.Sample(batch), skipping.Sample(batch));

@@ -102,7 +102,7 @@ public sealed class InpaintingTests(CpuFixture cpu) : IClassFixture<CpuFixture>
     public void A_job_on_the_emulator_keeps_what_is_known_and_does_not_depend_on_its_batch()
     {
         Cuda.Require();
-        using GpuBackend gpu = new(new EmulatorDriver(new EmulatorOptions { Checks = Kernels.Emulation.Checks.None }));
+        using GpuBackend gpu = new(new OrderedDriver(new EmulatorDriver(new EmulatorOptions { Checks = Kernels.Emulation.Checks.None })));
         using DiffusionSampler sampler = Sampler(new InpaintingSchedule(3, 2), gpu);
         float[] known = Values(2 * Elements, 3), mask = [.. Enumerable.Range(0, 2 * Pixels).Select(i => i % Pixels < 20 ? 1f : 0)];
         float[] x = sampler.Sample(Batch(known, 0) with { Mask = mask });

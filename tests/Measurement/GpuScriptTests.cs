@@ -60,6 +60,28 @@ public sealed class GpuScriptTests : IDisposable
             Assert.Contains(lines, l => l.StartsWith($"| {part} | {result} |", StringComparison.Ordinal) && l.EndsWith($"{last} |", StringComparison.Ordinal));
     }
 
+    [Fact]
+    public async Task Runs_of_some_parts_add_up_and_take_the_compiler_beside_PyTorch()
+    {
+        Directory.CreateDirectory(_folder["nvrtc"]);
+        Program("kernels", """
+            echo "$1 with $KERNELS_NVRTC"; for last; do :; done; case $last in *.json | *.html) echo '{}' >"$last" ;; esac
+            """);
+        Program("python", $"echo '{_folder["nvrtc"]}'");
+        Program("nvidia-smi", "echo 'a GPU'");
+        await Run("run", "--budget", "60", "--results", _folder["results"], "--only", "steps,larger");
+        string[] first = File.ReadAllLines(_folder["results/SUMMARY.md"]);
+        Assert.Contains("Device: a GPU", first);
+        Program("kernels", "echo 'nothing goes'; exit 3");
+        (int code, string messages) = await Run("run", "--budget", "60", "--results", _folder["results"], "--only", "larger,profile");
+        Assert.True(code == 0, messages);
+        string[] parts = [.. File.ReadAllLines(_folder["results/SUMMARY.md"]).SkipWhile(l => !l.StartsWith("|---", StringComparison.Ordinal)).Skip(1).TakeWhile(l => l.Length > 0)];
+        Assert.Equal(["steps", "profile", "larger"], parts.Select(l => l.Split('|')[1].Trim()));
+        Assert.EndsWith($"| bench with {_folder["nvrtc"]} |", parts[0], StringComparison.Ordinal);
+        Assert.Contains("FAILED (3)", parts[2], StringComparison.Ordinal);
+        Assert.Equal(["SUMMARY.md", "larger.json", "logs.txt.gz", "steps.json"], Directory.GetFiles(_folder["results"]).Select(f => Path.GetFileName(f)!).Order(StringComparer.Ordinal));
+    }
+
     [Theory]
     [InlineData("cuda", true)]
     [InlineData("cpu", false)]
@@ -87,6 +109,7 @@ public sealed class GpuScriptTests : IDisposable
         Assert.NotEqual(0, (await Run("report", _folder["nowhere"])).Code);
         Assert.NotEqual(0, (await Run("run", "--budget", "soon")).Code);
         Assert.NotEqual(0, (await Run("fly")).Code);
+        Assert.NotEqual(0, (await Run("pack", "everything")).Code);
     }
 
     private async Task<(int Code, string Messages)> Run(params string[] arguments)
@@ -99,6 +122,7 @@ public sealed class GpuScriptTests : IDisposable
             ["KERNELS"] = _folder["kernels"],
             ["KERNELS_TESTS"] = _folder["tests"],
             ["PYTHON"] = _folder["python"],
+            ["KERNELS_NVRTC"] = "",
         });
         Assert.SkipWhen(code < 0, "there is no bash");
         return (code, messages);

@@ -114,7 +114,9 @@ internal abstract class TestBackend
             DeviceBuffer arena = ((GpuExecutor)executor).Arena;
             lock (_backend!.Gate)
             {
+                // What the executor writes and runs goes through a stream of its own.
                 _backend.Driver.Fill(arena.Address, value, arena.Bytes);
+                _backend.Driver.Synchronize();
             }
         }
 
@@ -124,6 +126,7 @@ internal abstract class TestBackend
             byte[] bytes = new byte[arena.Bytes];
             lock (_backend!.Gate)
             {
+                ((GpuExecutor)executor).Synchronize();
                 _backend.Driver.CopyToHost(bytes, arena.Address);
             }
 

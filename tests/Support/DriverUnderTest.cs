@@ -4,10 +4,13 @@ using Xunit;
 
 namespace Kernels.Tests.Support;
 
-/// <summary>What runs the GPU's kernels: the emulator, or with <c>KERNELS_TEST_DEVICE=cuda</c> a GPU. Tests of what only the emulator can see take that themselves.</summary>
+/// <summary>What runs the GPU's kernels: the emulator, and what streams leave open is found (<see cref="OrderedDriver"/>), or with <c>KERNELS_TEST_DEVICE=cuda</c> a GPU. Tests of what only the emulator can see take that themselves.</summary>
 internal static class DriverUnderTest
 {
     private const string Variable = "KERNELS_TEST_DEVICE", Gpu = "cuda";
+
+    // Held for good: the device's context, which every test's driver shares, would otherwise be made anew for each of thousands.
+    private static CudaDriver? s_held;
 
     private static readonly Lazy<string?> s_missing = new(() =>
     {
@@ -20,7 +23,7 @@ internal static class DriverUnderTest
         {
             if (Name == Gpu)
             {
-                using CudaDriver driver = new();
+                s_held = new CudaDriver();
             }
 
             return null;
@@ -47,6 +50,6 @@ internal static class DriverUnderTest
     public static Driver Open(EmulatorOptions? emulator = null)
     {
         Assert.SkipWhen(Missing is not null, Missing ?? "");
-        return Name == Gpu ? new CudaDriver() : new EmulatorDriver(emulator ?? new EmulatorOptions());
+        return Name == Gpu ? new CudaDriver() : new OrderedDriver(new EmulatorDriver(emulator ?? new EmulatorOptions()));
     }
 }

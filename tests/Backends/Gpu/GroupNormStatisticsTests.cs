@@ -72,6 +72,38 @@ public sealed class GroupNormStatisticsTests
         Assert.Equal(one, three[^one.Length..]);
     }
 
+    /// <summary>
+    /// What stands before two parts that run side by side leaves statistics for a norm of one of them: nothing of the other is written over them, though its nodes stand behind that norm.
+    /// </summary>
+    [Fact]
+    public void Statistics_that_one_part_reads_are_not_the_others_memory()
+    {
+        const int C = 32;
+        GraphBuilder builder = new();
+        Tensor x = builder.Input("x", [1, 8, 8, C]), stem = Convolution("stem", builder.Add("copy", new Concat(0), x));
+        Tensor side = builder.Add("side_act", new Activation(ActivationKind.SiLU), Norm("side", stem)), main = builder.Add("main", new Activation(ActivationKind.SiLU), stem);
+        for (int i = 0; i < 3; i++)
+        {
+            main = Norm($"main{i}", Convolution($"main{i}_conv", main));
+        }
+
+        builder.Output("y", builder.Add("sum", new Add(), side, main));
+        using DryRunBackend backend = new();
+        Plan plan = backend.Plan(builder.Build());
+        Assert.Contains(plan.Concurrency!.Side, n => n.Name == "side");
+        Assert.True(plan.Graph.Nodes.Index().Single(n => n.Item.Name == "stem").Index < plan.Concurrency.Fork);
+        backend.Compile(plan, Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
+        Dictionary<string, ulong> statistics = backend.Calls.Where(c => c.Kernel.Entry == "convolution").ToDictionary(c => c.Node.Name, c => BitConverter.ToUInt64(c.Arguments.Span[(11 * sizeof(ulong))..]));
+        Assert.Equal(4, statistics.Count);
+        Assert.DoesNotContain(statistics["stem"], statistics.Where(s => s.Key != "stem").Select(s => s.Value));
+
+        // The main part itself takes the same memory twice.
+        Assert.Equal(statistics["main0_conv"], statistics["main1_conv"]);
+
+        Tensor Convolution(string name, Tensor input) => builder.Add(name, new Kernels.Ops.Convolution(1, 1), input, builder.Weight($"{name}.w", [C, C, 3, 3]));
+        Tensor Norm(string name, Tensor input) => builder.Add(name, new Kernels.Ops.GroupNorm(SiLU: false), input, builder.Weight($"{name}.gamma", [C]), builder.Weight($"{name}.beta", [C]));
+    }
+
     // 36 channels beside 28 make eight groups of 8, the fifth of which has four channels of either. 7x9 pixels fill no tile.
     private static (float[] Y, string[] Kernels) RunTwo(Precision precision, bool laterFirst, int batch, params string[] disabled)
     {

@@ -180,6 +180,8 @@ public sealed unsafe partial class CudaDriver
 
     private sealed class CudaModule(CudaDriver driver, nint handle, string name, string[] entries) : DriverModule
     {
+        // One object per kernel: what dynamic shared memory it may have is a property of the kernel, and whoever asked for less later would take it from who asked for more.
+        private readonly Dictionary<string, CudaFunction> functions = [];
         private nint handle = handle;
 
         /// <inheritdoc/>
@@ -188,6 +190,8 @@ public sealed unsafe partial class CudaDriver
             driver.Enter();
             if (entry.Length == 0 && entries.Length == 1)
                 entry = entries[0];
+            if (functions.TryGetValue(entry, out var known))
+                return known;
             nint function = 0;
             var bytes = Encoding.UTF8.GetBytes(entry + '\0');
             fixed (byte* text = bytes)
@@ -199,7 +203,7 @@ public sealed unsafe partial class CudaDriver
             }
             int shared = 0;
             driver.Check(driver.cuda.FuncGetAttribute(&shared, Cu.SharedSizeBytes, function), "cuFuncGetAttribute");
-            return new CudaFunction(entry, function, ArgumentBytes(function), shared);
+            return functions[entry] = new CudaFunction(entry, function, ArgumentBytes(function), shared);
         }
 
         private int ArgumentBytes(nint function)

@@ -18,6 +18,7 @@ public sealed unsafe partial class CudaDriver : Driver
     private readonly LibCuda cuda;
     private readonly int device;
     private readonly nint context;
+    private readonly bool readsPageableMemory;
     private readonly CudaStream defaultStream;
     private CudaFunction? lastFunction;
     private LaunchGeometry lastGeometry;
@@ -78,6 +79,7 @@ public sealed unsafe partial class CudaDriver : Driver
         TotalBytes = (long)bytes;
         Multiprocessors = Attribute(Cu.MultiprocessorCount);
         MaximumSharedBytes = Attribute(Cu.MaxSharedMemoryPerBlockOptIn);
+        readsPageableMemory = Attribute(Cu.PageableMemoryAccess) > 0;
         Architecture = $"sm_{Attribute(Cu.ComputeCapabilityMajor)}{Attribute(Cu.ComputeCapabilityMinor)}";
         nint retained = 0;
         Check(cuda.PrimaryContextRetain(&retained, device), "cuDevicePrimaryCtxRetain");
@@ -160,9 +162,12 @@ public sealed unsafe partial class CudaDriver : Driver
         var handle = Handle(stream);
         fixed (byte* from = source)
         {
-            // Pageable memory has been read when the call returns, except in a capture, which reads it at every replay: the graph keeps a copy.
-            var kept = IsCapturing(handle) ? Keep(source) : from;
-            Check(cuda.MemcpyHtoDAsync(destination, kept, (nuint)source.Length, handle), "cuMemcpyHtoDAsync");
+            // A capture reads the source at every replay: the graph keeps a copy. Otherwise pageable memory has been staged when the call returns; a device that reads the host's memory
+            // as its own need not stage it, and nobody says that it does.
+            var captures = IsCapturing(handle);
+            Check(cuda.MemcpyHtoDAsync(destination, captures ? Keep(source) : from, (nuint)source.Length, handle), "cuMemcpyHtoDAsync");
+            if (readsPageableMemory && !captures)
+                Check(cuda.StreamSynchronize(handle), "cuStreamSynchronize");
         }
     }
 

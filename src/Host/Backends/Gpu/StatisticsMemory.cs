@@ -23,7 +23,8 @@ internal sealed class StatisticsMemory(Driver driver, Plan plan) : IDisposable
             _entries.Add(entry);
         }
 
-        entry.Last = plan.Graph.IndexOf(lastReader);
+        // What stands before both parts may be read by either, while the nodes of the other, wherever they stand in the order, run beside it.
+        entry.Last = plan.Concurrency is { } parts && now < parts.Fork ? Math.Max(parts.Join, plan.Graph.IndexOf(lastReader)) : plan.Graph.IndexOf(lastReader);
         return (entry.Buffer.Address, entry.Tickets.Address);
     }
 

@@ -70,9 +70,11 @@ internal sealed unsafe class LibCuda
     /// <exception cref="DeviceException">A function is missing: the NVIDIA driver is older than CUDA 11.4.</exception>
     internal LibCuda(Func<string, nint> export)
     {
-        void* Bind(string name)
+        void* Bind(string name, string? later = null)
         {
             var address = export(name);
+            if (address == 0 && later is not null)
+                address = export(later);
             return address != 0 ? (void*)address : throw new DeviceException($"the CUDA driver has no {name}: update the NVIDIA driver to one for CUDA 11.4 or later");
         }
 
@@ -117,7 +119,8 @@ internal sealed unsafe class LibCuda
         EventDestroy = (delegate* unmanaged<nint, int>)Bind("cuEventDestroy_v2");
         EventRecord = (delegate* unmanaged<nint, nint, int>)Bind("cuEventRecord");
         EventSynchronize = (delegate* unmanaged<nint, int>)Bind("cuEventSynchronize");
-        EventElapsedTime = (delegate* unmanaged<float*, nint, nint, int>)Bind("cuEventElapsedTime");
+        // What CUDA 13 declares alone answers the same of events that were waited for.
+        EventElapsedTime = (delegate* unmanaged<float*, nint, nint, int>)Bind("cuEventElapsedTime", "cuEventElapsedTime_v2");
         GraphGetNodes = (delegate* unmanaged<nint, nint*, nuint*, int>)Bind("cuGraphGetNodes");
         GraphInstantiate = (delegate* unmanaged<nint*, nint, ulong, int>)Bind("cuGraphInstantiateWithFlags");
         GraphLaunch = (delegate* unmanaged<nint, nint, int>)Bind("cuGraphLaunch");
@@ -172,6 +175,7 @@ internal static class Cu
     internal const int MultiprocessorCount = 16;
     internal const int ComputeCapabilityMajor = 75;
     internal const int ComputeCapabilityMinor = 76;
+    internal const int PageableMemoryAccess = 88;
     internal const int MaxSharedMemoryPerBlockOptIn = 97;
 
     // CUfunction_attribute
@@ -193,5 +197,5 @@ internal static class Cu
     internal const int CaptureModeRelaxed = 2;
 
     /// <summary>Whether an error stays: the context is lost and every later call repeats it.</summary>
-    internal static bool IsSticky(int result) => result is 214 or 220 or 700 or 702 or 709 or 710 or (>= 714 and <= 719);
+    internal static bool IsSticky(int result) => result is 214 or 220 or 226 or 700 or 702 or 709 or 710 or (>= 714 and <= 719) or 721;
 }
