@@ -120,21 +120,22 @@ __device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shar
 {
     // The stages of weights, then two patches. What is copied is named by what is multiplied meanwhile, so that few registers are taken up by it.
     constexpr int WEIGHT_BYTES = BN * ROW_BYTES, AHEAD = STAGES - 1;
-    unsigned char* patches = shared + STAGES * WEIGHT_BYTES;
-    const int row = threadIdx.x / CHUNKS, piece = threadIdx.x % CHUNKS;
-    const unsigned weights = shared_address(shared) + 16 * swizzle<CHUNKS>(row, piece);
+    constexpr int PATCHES = STAGES * WEIGHT_BYTES;
+    const int row = threadIdx.x / CHUNKS;
+    const unsigned weights = shared_address(shared) + 16 * swizzle<CHUNKS>(row, threadIdx.x % CHUNKS), patches = shared_address(shared) + PATCHES;
+    const P* rows = w + (first_o + row) * ROW;
     PatchLoader loader(x1, x2);
 #if NORM_INPUT
-    NormTable& table = *reinterpret_cast<NormTable*>(patches + 2 * PATCH_BYTES);
+    NormTable& table = *reinterpret_cast<NormTable*>(shared + PATCHES + 2 * PATCH_BYTES);
     table.read(norm, loader.image, kept);
 #endif
 #pragma unroll
     for (int round = 0; round < ROUNDS; round++)
-        loader.load(shared_address(patches), round);
+        loader.load(patches, round);
 #pragma unroll
     for (int tap = 0; tap < AHEAD; tap++)
     {
-        load_weights(weights + tap * WEIGHT_BYTES, w, row, first_o, tap * CP + loader.c, true);
+        load_weights(weights + tap * WEIGHT_BYTES, rows + tap * CP + loader.c, row, first_o, true);
         commit_copies();
     }
 #if NORM_INPUT
@@ -143,14 +144,13 @@ __device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shar
     __syncthreads();
 #pragma unroll 1
     for (int round = 0; round < ROUNDS; round++)
-        loader.normalise(patches, round, table);
+        loader.normalise(shared + PATCHES, round, table);
 #endif
     int stage = 0;
     for (int span = 0; span < SPANS; span++)
     {
         loader.c += BK;
-        const unsigned char* patch = patches + span % 2 * PATCH_BYTES;
-        unsigned char* following = patches + (span + 1) % 2 * PATCH_BYTES;
+        const int patch = PATCHES + span % 2 * PATCH_BYTES, following = (span + 1) % 2 * PATCH_BYTES;
         // Unrolled, the largest tile runs out of registers.
 #pragma unroll 1
         for (int tap = 0; tap < TAPS; tap++)
@@ -161,15 +161,15 @@ __device__ __forceinline__ void multiply_patches(Sums& sums, unsigned char* shar
             const bool more = span + 1 < SPANS, wraps = tap + AHEAD >= TAPS;
             if (more || !wraps)
                 load_weights(
-                    weights + (stage == 0 ? AHEAD : stage - 1) * WEIGHT_BYTES, w, row, first_o, (tap + AHEAD) * CP + loader.c - (wraps ? TAPS * CP : BK), true);
+                    weights + (stage == 0 ? AHEAD : stage - 1) * WEIGHT_BYTES, rows + (tap + AHEAD) * CP + loader.c - (wraps ? TAPS * CP : BK), row, first_o, true);
             if (more && tap < ROUNDS)
-                loader.load(shared_address(following), tap);
+                loader.load(patches + following, tap);
             commit_copies();
 #if NORM_INPUT
             if (more && tap >= AHEAD && tap < AHEAD + ROUNDS)
-                loader.normalise(following, tap - AHEAD, table);
+                loader.normalise(shared + PATCHES + following, tap - AHEAD, table);
 #endif
-            sums.multiply(patch, PatchRows{tap / KW, tap % KW}, shared + stage * WEIGHT_BYTES);
+            sums.multiply(shared, patch, PatchRows{tap / KW, tap % KW}, stage * WEIGHT_BYTES);
             stage = stage == AHEAD ? 0 : stage + 1;
         }
     }

@@ -71,17 +71,17 @@ struct OutputPixel
     __device__ int index() const { return (n * OH + i) * OW + j; }
 };
 
-// Copies the rows of a step's weights. A thread has the same piece of several rows, the first of which is row, its place in shared memory to.
-__device__ __forceinline__ void load_weights(unsigned to, const P* w, int row, int first_o, int k, bool valid)
+// Copies the rows of a step's weights. A thread has the same piece of several rows of o, the first of which is row, its weights from and its place in shared memory to.
+__device__ __forceinline__ void load_weights(unsigned to, const P* from, int row, int first_o, bool valid)
 {
     constexpr int ROWS = THREADS / CHUNKS;
-    const P* from = w + (first_o + row) * ROW + k;
 #pragma unroll
     for (int r = 0; r < (BN + ROWS - 1) / ROWS; r++)
     {
+        // Where there is none an address that nobody looks at.
         const bool there = valid && (O % BN == 0 || first_o + row + r * ROWS < O);
         if (BN % ROWS == 0 || row + r * ROWS < BN)
-            copy_async(to + r * ROWS * ROW_BYTES, there ? from + r * ROWS * ROW : w, there);
+            copy_async(to + r * ROWS * ROW_BYTES, from + r * ROWS * ROW, there);
     }
 }
 
@@ -126,7 +126,7 @@ struct Loader
                 copy_async(to + r * ROWS * ROW_BYTES, source(pixel[r]), pixel[r] >= 0);
             else
                 sA[r * ROWS * CHUNKS] = convert(pixel[r]);
-        load_weights(to + BM * ROW_BYTES, w, row, first_o, k, WHOLE || a < KH || in_skip());
+        load_weights(to + BM * ROW_BYTES, w + (first_o + row) * ROW + k, row, first_o, WHOLE || a < KH || in_skip());
         c += BK;
         k += BK;
         if (c >= (in_skip() ? DP : CP))
@@ -217,17 +217,18 @@ struct Sums
 {
     float rC[WM / 16][WN / 8][4] = {};
 
-    // pixels and weights of a step.
+    // Takes in a step whose pixels and weights lie so many bytes into shared memory.
     template <typename Rows>
-    __device__ __forceinline__ void multiply(const unsigned char* pixels, const Rows& rows, const unsigned char* weights)
+    __device__ __forceinline__ void multiply(const unsigned char* shared, int pixels, const Rows& rows, int weights)
     {
         const int lane = threadIdx.x % 32, first_m = threadIdx.x / 32 / WARPS_N * WM, first_n = threadIdx.x / 32 % WARPS_N * WN;
-        const unsigned sA = shared_address(pixels), sB = shared_address(weights);
+        const unsigned base = shared_address(shared), firstA = base + pixels + rows.at(first_m + lane % 16, lane / 16);
+        const unsigned firstB = base + weights + 16 * swizzle<CHUNKS>(first_n + lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
         for (int k = 0; k < CHUNKS; k += 2)
         {
-            const unsigned fA = sA + rows.at(first_m + lane % 16, k + lane / 16);
-            const unsigned fB = sB + 16 * swizzle<CHUNKS>(first_n + lane / 16 * 8 + lane % 8, k + lane / 8 % 2);
+            // Swizzling is an exclusive or of the piece, and rows begin at multiples of their length.
+            const unsigned fA = firstA ^ 16 * k, fB = firstB ^ 16 * k;
             unsigned rA[WM / 16][4], rB[WN / 8][2];
 #pragma unroll
             for (int i = 0; i < WM / 16; i++)
@@ -280,15 +281,15 @@ struct Sums
     float rC[TM][TN] = {};
 
     template <typename Rows>
-    __device__ __forceinline__ void multiply(const unsigned char* pixels, const Rows& rows, const unsigned char* weights)
+    __device__ __forceinline__ void multiply(const unsigned char* shared, int pixels, const Rows& rows, int weights)
     {
-        const float4* sB = reinterpret_cast<const float4*>(weights);
+        const float4* sB = reinterpret_cast<const float4*>(shared + weights);
         const int m = threadIdx.x / 32 / WARPS_N * WM + threadIdx.x % 32 / 8, n = threadIdx.x / 32 % WARPS_N * WN + threadIdx.x % 8;
 #pragma unroll 1
         for (int k = 0; k < CHUNKS; k++)
         {
             const float4* fB = sB + swizzle<CHUNKS>(n, k);
-            const unsigned char* fA[2] = {pixels + rows.at(m, k), pixels + rows.at(m + 4, k)};
+            const unsigned char* fA[2] = {shared + pixels + rows.at(m, k), shared + pixels + rows.at(m + 4, k)};
             float4 rB[TN];
 #pragma unroll
             for (int j = 0; j < TN; j++)
@@ -336,8 +337,8 @@ __device__ __forceinline__ void multiply_steps(Sums& sums, unsigned char* shared
         if (step + STAGES - 1 < steps)
             loader.load(shared + (step + STAGES - 1) % STAGES * STAGE_BYTES);
         commit_copies();
-        const unsigned char* stage = shared + step % STAGES * STAGE_BYTES;
-        sums.multiply(stage, TileRows(), stage + BM * ROW_BYTES);
+        const int stage = step % STAGES * STAGE_BYTES;
+        sums.multiply(shared, stage, TileRows(), stage + BM * ROW_BYTES);
     }
     wait_copies<0>();
     __syncthreads();

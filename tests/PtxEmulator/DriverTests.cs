@@ -88,6 +88,19 @@ public sealed class DriverTests
         Assert.All(run.Get<float>(address, 10), v => Assert.True(float.IsNaN(v)));
     }
 
+    /// <summary>Dynamic shared memory begins behind the static variables, at the alignment that is declared for it: kernels may take its low bits for zero.</summary>
+    [Theory]
+    [InlineData(4, 32), InlineData(16, 32), InlineData(64, 64), InlineData(128, 128), InlineData(1024, 1024)]
+    public void Dynamic_shared_memory_is_aligned_as_declared(int alignment, int expected)
+    {
+        var text = $".version 8.4\n.target sm_90\n.address_size 64\n.extern .shared .align {alignment} .b8 more[];\n.visible .entry k(.param .u64 po)\n{{\n.reg .b32 %r<3>;\n.reg .b64 %d<2>;\n.shared .align 4 .b8 s[24];\n"
+            + "mov.u32 %r1, s;\nmov.u32 %r2, more;\nsub.s32 %r2, %r2, %r1;\nld.param.u64 %d1, [po];\nst.global.u32 [%d1], %r2;\nret;\n}\n";
+        using var run = new KernelRun(System.Text.Encoding.UTF8.GetBytes(text), "aligned.ptx", new EmulatorOptions { Workers = 1 });
+        var result = run.Put(new uint[1]);
+        run.Launch("k", new LaunchGeometry(1, 1, 1, 1, 1, 1, 64), new LaunchArguments().Add(result));
+        Assert.Equal([(uint)expected], run.Get<uint>(result, 1));
+    }
+
     [Fact]
     public void Arguments_lie_at_their_natural_alignment()
     {

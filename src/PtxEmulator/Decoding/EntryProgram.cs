@@ -74,7 +74,7 @@ internal sealed class EntryProgram
     private readonly List<Instruction> instructions = [];
     private readonly Dictionary<PtxVariable, int> shared = [];
     private readonly List<(FunctionCode Function, int Slot, bool Wide, long Offset)> dynamicShared = [];
-    private int sharedTop;
+    private int sharedTop, dynamicAlignment = 16;
 
     internal EntryProgram(LoadedModule module, PtxFunction entry)
     {
@@ -88,7 +88,7 @@ internal sealed class EntryProgram
             if (function.HasBody)
                 Code(function);
         }
-        var dynamic = (sharedTop + 15) & ~15;
+        var dynamic = (sharedTop + dynamicAlignment - 1) & -dynamicAlignment;
         Entry.SharedBytes = dynamicShared.Count > 0 ? dynamic : sharedTop;
         foreach (var (function, slot, wide, offset) in dynamicShared)
             function.Constants.Add((slot, wide, (ulong)(dynamic + offset)));
@@ -143,7 +143,10 @@ internal sealed class EntryProgram
     internal int SharedAddress(PtxVariable variable, FunctionCode function, bool wide, long offset, int slot)
     {
         if (variable.IsOpen)
+        {
+            dynamicAlignment = Math.Max(dynamicAlignment, variable.Alignment);
             dynamicShared.Add((function, slot, wide, offset));
+        }
         else
             function.Constants.Add((slot, wide, (ulong)(Place(variable) + offset)));
         return slot;

@@ -10,10 +10,10 @@ namespace Kernels.Backends.Gpu;
 /// </summary>
 internal static class NormPrologue
 {
-    // An element of the patch takes 22 instructions, as the emulator counts them, of which a multiprocessor issues 128 (32 lanes on four schedulers) in the cycle of 128 multiply-adds on its
+    // An element of the patch takes 24 instructions, as the emulator counts them, of which a multiprocessor issues 128 (32 lanes on four schedulers) in the cycle of 128 multiply-adds on its
     // ordinary or 1024 on its tensor cores (sm_80 to sm_90 by mma.sync). So much may be added to the cycles of a tile's products, if nothing overlapped; or so many cycles, a microsecond,
     // which a launch that waits for the one before takes at least.
-    private const double Instructions = 22, LargestShare = 0.5, LaunchCycles = 1800;
+    private const double Instructions = 24, LargestShare = 0.6, LaunchCycles = 1800;
 
     /// <summary>Puts norms into the convolutions behind them.</summary>
     /// <param name="graph">The graph with its types of storage (<see cref="ReducedStorage"/>).</param>
