@@ -49,12 +49,8 @@ extern "C" __global__ void group_norm_naive(
     const float rstd = 1.0f / sqrtf(block_sum<8>(squares, s) / (PIXELS * D) + EPSILON);
     for (int i = threadIdx.x; i < UNITS * D; i += 256) {
         const int c = g * D + i % D, unit = i / D;
-        float a = gamma[c], b = beta[c], sum = 0;
-#if MODULATED
-        const float scale = 1.0f + to_float(scale_shift[(long long)n * 2 * CHANNELS + c]);
-        a *= scale;
-        b = b * scale + to_float(scale_shift[(long long)n * 2 * CHANNELS + CHANNELS + c]);
-#endif
+        float a, b, sum = 0;
+        norm_coefficients(gamma, beta, scale_shift, n, CHANNELS, c, a, b);
         for (int q = 0; q < QUAD; q++)
             sum += norm_forward<SILU, Y>(at((QUAD == 1 ? unit : (unit / (WIDTH / 2) * 2 + q / 2) * WIDTH + unit % (WIDTH / 2) * 2 + q % 2) * D + i % D), mean, rstd * a, b);
         y[((long long)n * UNITS + unit) * CHANNELS + c] = from_float<Y>(sum / QUAD);

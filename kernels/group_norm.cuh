@@ -32,9 +32,6 @@
 #ifndef SCALE_SHIFT // the type of scale and shift, if there are any
 #define SCALE_SHIFT void
 #endif
-#ifndef MODULATED
-#define MODULATED 0
-#endif
 #ifndef SILU
 #define SILU 0
 #endif

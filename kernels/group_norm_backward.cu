@@ -56,12 +56,8 @@ extern "C" __global__ void group_norm_backward_naive(
     };
     auto at = [&](int i, float& x_hat) {
         const int c = group * D + i % D, pixel = i / D;
-        float a = gamma[c], b = beta ? beta[c] : 0.0f;
-#if MODULATED
-        const float scale = 1.0f + to_float(scale_shift[(long long)n * 2 * CHANNELS + c]);
-        a *= scale;
-        b = b * scale + to_float(scale_shift[(long long)n * 2 * CHANNELS + CHANNELS + c]);
-#endif
+        float a, b;
+        norm_coefficients(gamma, beta, scale_shift, n, CHANNELS, c, a, b);
         return norm_gradient<SILU, POOL, X>(to_float(dy[spread(pixel, POOL) * CHANNELS + c]), to_float(x[((long long)n * PIXELS + pixel) * CHANNELS + c]), mean, rstd, a, b, x_hat);
     };
     float sum = 0, product = 0, x_hat;

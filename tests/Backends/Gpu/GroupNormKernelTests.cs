@@ -75,7 +75,7 @@ public sealed class GroupNormKernelTests
         (string, object)[] constants =
         [
             ("CHANNELS", Channels), ("SPLIT", Channels), ("GROUPS", Groups), ("PIXELS", Height * Width), ("WIDTH", Width), ("QUAD", quad), ("V", 1), ("COLUMNS", Channels), ("ROWS", 1),
-            ("STEPS", 1), ("SCALE_SHIFT", DType.F32), ("MODULATED", true), ("SILU", true), ("EPSILON", 1e-5f), ("POOL", pool),
+            ("STEPS", 1), ("SCALE_SHIFT", DType.F32), ("SILU", true), ("EPSILON", 1e-5f), ("POOL", pool),
         ];
         OpRun there = run.Run(new GroupNorm(Groups, 1e-5f, true, true, pool), (x, values), ([Channels], gamma), ([Channels], beta), ([N, 2 * Channels], modulation));
         run.Launch(

@@ -160,7 +160,7 @@ internal static class GroupNorm
             x[0], pixels, x.Rank == 4 ? x[2] : pixels, x[-1] + second, x[-1], groups, quads ? 4 : 1, tensors.Max(t => t?.DType.SizeInBytes() ?? 0));
     }
 
-    private static IEnumerable<(string, object)> Modulation(Tensor? scaleShift) => scaleShift is null ? [] : [("SCALE_SHIFT", scaleShift.DType), ("MODULATED", true)];
+    private static IEnumerable<(string, object)> Modulation(Tensor? scaleShift) => scaleShift is null ? [] : [("SCALE_SHIFT", scaleShift.DType)];
 
     private static ulong Address(GpuLowering lowering, Tensor? tensor) => tensor is null ? 0 : lowering.Address(tensor);
 }
