@@ -29,6 +29,9 @@ public sealed class NormPrologueTests
         /// <summary>The last convolution of a block that changes its channels.</summary>
         Skip,
 
+        /// <summary>A convolution that reads the result up-sampled.</summary>
+        Upsampled,
+
         /// <summary>A residual, over which the result may be written, and which is what the norm reads.</summary>
         Residual,
     }
@@ -149,7 +152,7 @@ public sealed class NormPrologueTests
     private static (float[][] Outputs, KernelCall[] Calls) Run(Precision precision, Form form, int batch, params string[] disabled)
     {
         GraphBuilder builder = new();
-        int all = Channels + (form == Form.TwoTensors ? Second : 0);
+        int size = form == Form.Upsampled ? Size / 2 : Size, all = Channels + (form == Form.TwoTensors ? Second : 0);
         Tensor x = Produced("first", Channels), second = Produced("second", Second);
         List<Tensor> inputs = [x, builder.Weight("gamma", [all]), builder.Weight("beta", [all])];
         if (form == Form.Modulated)
@@ -167,6 +170,7 @@ public sealed class NormPrologueTests
         Tensor y = form switch
         {
             Form.Skip => builder.Add("out", new ConvolutionSkip(1), norm.Output, w, bias, second, builder.Weight("v", [Outputs, Second, 1, 1]), builder.Weight("vbias", [Outputs])),
+            Form.Upsampled => builder.Add("out", new Convolution(1, 1, Bias: true, Upsample: true), norm.Output, w, bias),
             Form.Residual => builder.Add("out", new Convolution(1, 1, Bias: true, Residual: true), norm.Output, w, bias, x),
             _ => builder.Add("out", new Convolution(1, 1, Bias: true), norm.Output, w, bias),
         };
@@ -189,7 +193,7 @@ public sealed class NormPrologueTests
         return ([executor.Read("y"), executor.Read("statistics")], [.. executor.Calls]);
 
         Tensor Produced(string name, int channels) => builder.Add(
-            name, new Convolution(1, 0), builder.Add($"{name}.copy", new Concat(0), builder.Input($"{name}.x", [batch, Size, Size, 8])), builder.Weight($"{name}.w", [channels, 8, 1, 1]));
+            name, new Convolution(1, 0), builder.Add($"{name}.copy", new Concat(0), builder.Input($"{name}.x", [batch, size, size, 8])), builder.Weight($"{name}.w", [channels, 8, 1, 1]));
     }
 
     private static float[] Floats(Random random, int count, double scale) => Array.ConvertAll(TestModels.Normals(random, count, scale, 0.3), v => (float)v);

@@ -25,7 +25,7 @@ internal static class NormPrologue
 
     private static FusionMatch? Match(Graph graph, Node node, GpuOptions options, int sharedBytes)
     {
-        if (node.Op is not (Ops.Convolution { TwoInputs: false, Upsample: false } or ConvolutionSkip)
+        if (node.Op is not (Ops.Convolution { TwoInputs: false } or ConvolutionSkip)
             || graph.OnlyFor(node.Inputs[0], node) is not { Op: Ops.GroupNorm { Pool: false } op } norm
             || options.Of(norm) != options.Of(node)
             || graph.Outputs.Values.Contains(norm.Outputs[1])
