@@ -118,7 +118,7 @@ __device__ __forceinline__ void store_whole(T* p, const float (&x)[N])
     }
 }
 
-// 1 / (1 + exp(-x)) for a result that is kept as a T. For 16 bits two approximate instructions do, good to 21 bits: the exact ones are over twenty, more than memory leaves time for.
+// 1 / (1 + exp(-x)) for a result that is kept as a T. For 16 bits two approximate instructions do, good to about 20 bits: the exact ones are over twenty, more than memory leaves time for.
 template <typename T = float>
 __device__ __forceinline__ float sigmoid(float x)
 {

@@ -6,10 +6,10 @@
 //   pixels (blockIdx.z) each have their own few taps. The data gradient of a convolution with stride s and padding p is this with x = dy, the weights turned and transposed,
 //   PADDING = K - 1 - p and SPREAD = s. A linear layer has a window of one.
 //   With NORM_INPUT x' is what a group-norm of so many groups makes of x (norm_coefficients.cuh), with NORM_SILU and scale and shift where it has them, rounded to P as if it had been
-//   stored; zeros are added after it. Its statistics are given, and input_statistics, if it is not null, receives them for a gradient to come.
+//   stored; zeros are added after it. Its statistics are given, and input_statistics receives them for a gradient to come.
 //   With SKIP also + sum over d of s[n,i,j,d] * v[o,d] + skip_bias[o], the 1x1 convolution of a residual block's skip connection, in the same sum.
 //   With RESAMPLE residual is doubled by nearest neighbour (1) or averaged over 2x2 (2) on its way.
-//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t: pixels [t*BM, min((t+1)*BM, OH*OW)) of image n, and, if GROUPS is not 0,
+//   With STATISTICS also partials[n,t,o] = (mean, sum of squares about it) of the stored y over tile t of image n, and, if GROUPS is not 0,
 //   from them, by the last block of an image (last_block.cuh), statistics[n,g] = (mean, 1 / sqrt(variance + EPSILON)) of the GROUPS groups of channels that a norm to come wants.
 //   Where that norm reads y beside another tensor of OTHER channels, written before, its partials, of OTHER_TILES tiles of OTHER_ROWS pixels, are taken in as well.
 //   With NORM_GRADIENT y is dy of a group-norm of GROUPS groups: partials[n,t,o] = (sum of g, sum of g x^) over tile t, and by the last block of an image statistics[n,g] = their
@@ -17,10 +17,11 @@
 //
 // Inputs and outputs: x1 [N,H,W,C1] of X and x2 [N,H,W,C2] of X2, the channels of x side by side, likewise s1 [N,OH,OW,D1] of S1 and s2 [N,OH,OW,D2] of S2; w of P, in rows of one o:
 //   [KH,KW,CP], then v [DP], the channels padded with zeros to whole pieces of 16 bytes; bias and skip_bias [O] float; residual of R and y of Y [N,OH,OW,O];
-//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]; what either norm knows: NormInputs; input_statistics [N,NORM_INPUT] float2. No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
+//   partials [N,TILES,O], other [N,OTHER_TILES,OTHER] and statistics [N,GROUPS] float2, tickets [N]; what either norm knows: NormInputs; input_statistics [N,NORM_INPUT] float2.
+//   No tensor has 2^31 elements or more. P is what is multiplied: float (with TF32 on tensor cores), half, bfloat16.
 // Threads: a block makes BM pixels by BN channels, its warps WARPS_M by WARPS_N parts of that. The summed index (tap, channel) goes by in steps of ROW_BYTES, STAGES of them in
-//   shared memory: while one is multiplied, the next ones arrive. Sums run in the order of taps and channels, whatever the tile.
-//   Where outputs next to each other read the same pixels and tiles divide the image, the tile is a rectangle and the input that all its taps read is brought in once per step's worth
+//   shared memory: while one is multiplied, the next ones arrive. A tile is a run of pixels, and sums run in the order of taps and channels, whatever the tile, but:
+//   where outputs next to each other read the same pixels and tiles divide the image, the tile is a rectangle and the input that all its taps read is brought in once per step's worth
 //   of channels (convolution_patch.cuh); sums then run in the order of these channels, taps, and channels within.
 // Least bytes: N*H*W*C*sizeof(X) + O*KH*KW*C*sizeof(P) + N*OH*OW*O*sizeof(Y), and the x of a norm. This kernel asks for N*OH*OW*KH*KW*C*sizeof(X) * O/BN of x, or with a patch of
 //   (TILE_WIDTH+KW-1)*(TILE_HEIGHT+KH-1) pixels for that in place of KH*KW*BM; and for O*KH*KW*C*sizeof(P) * N*OH*OW/BM of w. Operations: 2*N*OH*OW*O*KH*KW*C.
@@ -154,7 +155,7 @@ constexpr int SCALE = UPSAMPLE ? 2 : SPREAD;
 static_assert(!UPSAMPLE || SPREAD == 1, "an up-sampled input is not spread as well");
 static_assert(!SKIP || (STRIDE == 1 && SPREAD == 1 && !UPSAMPLE), "the skip connection keeps the resolution");
 static_assert(!NORM_INPUT || (TILE_WIDTH > 0 && !NORM_GRADIENT), "what is normalised on its way in stays for all taps");
-static_assert(!(STATISTICS || NORM_GRADIENT) || SPREAD == 1, "tiles of statistics are runs of pixels");
+static_assert(!(STATISTICS || NORM_GRADIENT) || SPREAD == 1, "tiles of statistics keep to one image");
 
 // Extents of the output pixels of a class, and the first row and column of the window that meets a pixel of x.
 struct Class

@@ -1,5 +1,6 @@
-// What a convolution leaves, beside y, for the gradient of a group-norm that reads y as its dy: sums over the block's tile of g and of g x^ (group_norm_gradient.cuh) for every channel.
-// The norm's x is read here, once, where y is in registers, so that the gradient need not read both for its means before it reads both again. Included by convolution.cu alone.
+// What a convolution knows of group-norms: of the one that x passes through on its way in (convolution_patch.cuh), or of the one in front of it in the forward pass, where y is dy of that.
+// For the latter it leaves, beside y, sums over the block's tile of g and of g x^ (group_norm_gradient.cuh) for every channel. The norm's x is read here, once, where y is in registers, so
+// that the gradient need not read both for its means before it reads both again. Included by convolution.cu alone.
 #pragma once
 #include "group_norm_gradient.cuh"
 #include "norm_coefficients.cuh"
@@ -12,6 +13,8 @@ struct NormInputs
     const float *gamma, *beta;                // [O or C]; beta is null where nothing depends on it
     const NORM_SCALE_SHIFT* scale_shift;      // [N,2*O or 2*C]
 };
+
+#if NORM_GRADIENT
 
 // What is to be known of the block's channels.
 struct NormParameters
@@ -93,3 +96,5 @@ struct NormSums
         }
     }
 };
+
+#endif

@@ -14,8 +14,9 @@ constexpr int ROUNDS = (PATCH_PIECES + THREADS - 1) / THREADS;  // pieces of a t
 static_assert(STRIDE == 1 && SPREAD == 1, "neighbouring outputs read neighbouring pixels");
 static_assert(ASYNCHRONOUS_X && C1 % BK == 0 && C2 % BK == 0, "a span is of one tensor and copied as it is");
 static_assert(TILE_WIDTH % 8 == 0 && BM % TILE_WIDTH == 0 && OW % TILE_WIDTH == 0 && OH % TILE_HEIGHT == 0, "tiles are whole");
+static_assert(TILE_WIDTH % WM == 0 || WM % TILE_WIDTH == 0, "a warp's part begins in the column of its first fragment");
 static_assert(PATCH_WIDTH % 2 == 0 || CHUNKS == 8, "pixels of one column lie in the same banks");
-static_assert(ROUNDS + STAGES - 1 <= TAPS, "a patch has arrived before the one in front of it is used up, and the patch it overwrites is then no longer read");
+static_assert(ROUNDS + STAGES - 1 <= TAPS, "a patch has arrived before the one in front of it is used up");
 
 #if NORM_INPUT
 // What the norm in front does to the channels of x; the last of a block's shared memory.
@@ -36,7 +37,7 @@ struct NormTable
             a[c] *= pair[1];
 
             // One block of an image writes for all.
-            if (kept && blockIdx.x % TILES == 0 && blockIdx.y == 0 && c % WIDTH == 0)
+            if (blockIdx.x % TILES == 0 && blockIdx.y == 0 && c % WIDTH == 0)
                 kept[n * NORM_INPUT + c / WIDTH] = make_float2(pair[0], pair[1]);
         }
     }

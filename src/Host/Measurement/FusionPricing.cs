@@ -69,7 +69,7 @@ internal sealed class FusionPricing(MeasuredDevice device, ModelPair model, Guid
     // As that backend would, on its device, without touching it.
     private static DryRunBackend Lower(Graph step, GpuBackend gpu)
     {
-        DryRunBackend dry = new(gpu.Options, gpu.Driver.Architecture, gpu.Driver.Multiprocessors);
+        DryRunBackend dry = new(gpu.Options, gpu.Driver.Architecture, gpu.Driver.Multiprocessors, gpu.Driver.MaximumSharedBytes);
         using Executor executor = dry.Compile(dry.Plan(step), Weights.FromArrays(new Dictionary<string, (Shape, float[])>()));
         return dry;
     }

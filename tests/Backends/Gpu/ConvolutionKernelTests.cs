@@ -122,7 +122,8 @@ public sealed class ConvolutionKernelTests
         Assert.Null(tile.AsRectangle((8, 8), (3, 3)));
         Assert.Null(tile.AsRectangle((64, 60), (3, 3)));
         Assert.Null(tile.AsRectangle((64, 64), (1, 1)));
-        foreach (ImplicitProduct product in new[] { s_patches with { Stride = 2 }, s_patches with { Spread = 2 }, s_patches with { Converted = true }, s_patches with { SecondChannels = 8 } })
+        Assert.Equal(0, s_patches.Tile(Precision.Fp16, ProductRun.SharedBytes, converts: true).Width);
+        foreach (ImplicitProduct product in new[] { s_patches with { Stride = 2 }, s_patches with { Spread = 2 }, s_patches with { SecondChannels = 8 } })
         {
             Assert.Equal(0, product.Tile(Precision.Fp16, ProductRun.SharedBytes).Width);
         }

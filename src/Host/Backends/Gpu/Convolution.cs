@@ -73,10 +73,10 @@ internal static class Convolution
     public static ConvolutionTile Tile(ImplicitProduct product, Operands operands, Precision precision, int sharedBytes)
     {
         DType multiplied = precision.Storage();
-        bool converted = operands.X.DType != multiplied || (operands.Second is Tensor second && second.DType != multiplied);
-        ConvolutionTile tile = (product with { Converted = converted }).Tile(precision, sharedBytes);
+        bool converts = operands.X.DType != multiplied || (operands.Second is Tensor second && second.DType != multiplied);
+        ConvolutionTile tile = product.Tile(precision, sharedBytes, converts);
 
-        // A norm's table does not change what tile is taken, so that a norm gives the same bits by itself.
+        // A norm's table does not change what tile is taken, so that with the same statistics a norm gives the same bits by itself.
         return operands.Norm is null ? tile : tile with { TableBytes = 3 * sizeof(float) * product.AllChannels };
     }
 
@@ -111,7 +111,6 @@ internal static class Convolution
         constants.AddRange(statistics?.Constants ?? sums?.Constants ?? []);
         constants.AddRange(operands.NormConstants);
         ulong given = operands.Norm is null ? Address(sums?.Statistics) : GroupNorm.Statistics(lowering, node, operands.Norm);
-        Tensor? kept = operands.Norm is not null && lowering.IsRead(node.Outputs[1]) ? node.Outputs[1] : null;
         if (lowering.Scale is float scale and not 1)
         {
             constants.Add(("SCALE_Y", scale));
@@ -129,7 +128,7 @@ internal static class Convolution
                 .Add(statistics?.Own.Partials ?? sums?.Partials ?? 0).Add(statistics?.Other?.Partials ?? 0)
                 .Add(statistics?.Statistics ?? sums?.Means ?? 0).Add(statistics?.Tickets ?? sums?.Tickets ?? 0)
                 .Add(Address(sums?.X)).Add(given).Add(Address(operands.Gamma ?? sums?.Gamma)).Add(Address(operands.Beta ?? sums?.Beta))
-                .Add(Address(operands.ScaleShift ?? sums?.ScaleShift)).Add(Address(kept))
+                .Add(Address(operands.ScaleShift ?? sums?.ScaleShift)).Add(Address(operands.Norm is null ? null : node.Outputs[1]))
                 .Add(product.Images));
 
         DType Type(Tensor? tensor) => tensor?.DType ?? x.DType;

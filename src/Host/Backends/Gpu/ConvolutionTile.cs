@@ -32,7 +32,7 @@ internal readonly record struct ConvolutionTile(int Pixels, int Channels, int Ro
     /// <summary>This tile as a rectangle of pixels with the least input that its taps read together.</summary>
     /// <param name="size">Height and width of the output.</param>
     /// <param name="window">Height and width of the window, whose neighbours are a step of one pixel apart.</param>
-    /// <returns>The rectangle; null if none divides the output, or its input arrives no sooner than it is needed.</returns>
+    /// <returns>The rectangle; null if none divides the output, or its input would arrive later than it is needed.</returns>
     public ConvolutionTile? AsRectangle((int Height, int Width) size, (int Height, int Width) window)
     {
         ConvolutionTile? best = null;

@@ -1,7 +1,7 @@
 namespace Kernels.Backends.Gpu;
 
 /// <summary>A device that takes memory and copies and runs nothing.</summary>
-internal sealed class DryDriver(string architecture, int multiprocessors) : Driver
+internal sealed class DryDriver(string architecture, int multiprocessors, int maximumSharedBytes) : Driver
 {
     private const string Nothing = "there is no device behind a dry run";
     private ulong _next = 256;
@@ -16,7 +16,7 @@ internal sealed class DryDriver(string architecture, int multiprocessors) : Driv
 
     public override int Multiprocessors => multiprocessors;
 
-    public override int MaximumSharedBytes => 227 << 10;
+    public override int MaximumSharedBytes => maximumSharedBytes;
 
     public override DriverStream DefaultStream => throw new DeviceException(Nothing);
 

@@ -17,10 +17,11 @@ public sealed class DryRunBackend : Backend
     /// <param name="options">Precision and the like; the defaults if null.</param>
     /// <param name="architecture">The device that is imagined.</param>
     /// <param name="multiprocessors">Its multiprocessors.</param>
-    public DryRunBackend(GpuOptions? options = null, string architecture = "sm_90", int multiprocessors = 132)
+    /// <param name="maximumSharedBytes">Shared memory that a block may have there, in bytes.</param>
+    public DryRunBackend(GpuOptions? options = null, string architecture = "sm_90", int multiprocessors = 132, int maximumSharedBytes = 227 << 10)
     {
         _options = options ?? new GpuOptions();
-        _driver = new DryDriver(architecture, multiprocessors);
+        _driver = new DryDriver(architecture, multiprocessors, maximumSharedBytes);
     }
 
     /// <inheritdoc/>

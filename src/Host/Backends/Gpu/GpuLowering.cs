@@ -174,10 +174,6 @@ internal sealed class GpuLowering : IDisposable
     /// <summary>What the result of the node that is being lowered is multiplied by, beside what its op says.</summary>
     public float Scale => _gradientScale.Of(_node!);
 
-    /// <summary>Whether a node or the caller reads a tensor.</summary>
-    /// <param name="tensor">The tensor.</param>
-    public bool IsRead(Tensor tensor) => _plan.Graph.Consumers(tensor).Count > 0 || _plan.Graph.Outputs.Values.Contains(tensor);
-
     /// <summary>Whether the device's library multiplies for a linear layer.</summary>
     /// <param name="node">The node.</param>
     public bool IsLibrarys(Node node) => Linear.IsLibrarys(node, _options);

@@ -20,7 +20,7 @@ public sealed record GpuOptions
     [
         (GroupNormStatistics, "Convolution and Linear leave the statistics of a GroupNorm that reads their output"),
         (GroupNormGradientStatistics, "A convolution's gradient leaves the means of a GroupNormGradient whose groups do not fit into registers"),
-        (GroupNormPrologue, "A Convolution of large tiles applies the GroupNorm in front of it where it brings its input in"),
+        (GroupNormPrologue, "A Convolution applies the GroupNorm in front of it where it brings its input in, if tiles are large or that takes less than a launch"),
     ];
 
     /// <summary>Arithmetic and storage.</summary>

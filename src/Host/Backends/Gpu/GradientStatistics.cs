@@ -63,7 +63,7 @@ internal sealed class GradientStatistics(Plan plan, GpuOptions options, Statisti
 
     /// <summary>Memory for the sums that the convolution which is being lowered is to leave; null if nobody wants them.</summary>
     /// <param name="producer">The convolution.</param>
-    /// <param name="spread">Whether its tiles are not runs of an image's pixels.</param>
+    /// <param name="spread">Whether its tiles do not keep to one image.</param>
     /// <param name="rows">Pixels of a tile.</param>
     public NormGradientSums? Add(Node producer, bool spread, int rows)
     {

@@ -41,17 +41,19 @@ internal sealed record ImplicitProduct
     /// <summary>Channels that a tap of the window sums over.</summary>
     public int AllChannels => Input.Channels + SecondChannels;
 
-    /// <summary>Whether x is stored in another type than the one that is multiplied.</summary>
-    public bool Converted { get; init; }
-
     /// <summary>The tile for this product, by one image's extents. Rectangles come first, so that the order in which a sum runs depends on the product and not on the tile.</summary>
     /// <param name="precision">What is multiplied.</param>
     /// <param name="sharedBytes">Shared memory that a block may have.</param>
-    public ConvolutionTile Tile(Precision precision, int sharedBytes)
+    /// <param name="converts">Whether x is stored in another type than the one that is multiplied.</param>
+    public ConvolutionTile Tile(Precision precision, int sharedBytes, bool converts = false)
     {
         IReadOnlyList<ConvolutionTile> tiles = precision == Precision.Fp32 ? ConvolutionTile.OrdinaryCores : ConvolutionTile.TensorCores;
-        ConvolutionTile[] rectangles = Window != (1, 1) && Stride == 1 && Spread == 1 && !Converted
-            ? [.. tiles.Where(t => Input.Channels % Span(t) == 0 && SecondChannels % Span(t) == 0).Select(t => t.AsRectangle((Output.Height, Output.Width), Window)).OfType<ConvolutionTile>().Select(t => t with { Skips = Skip.First > 0 })]
+        ConvolutionTile[] rectangles = Window != (1, 1) && Stride == 1 && Spread == 1 && !converts
+            ?
+            [
+                .. tiles.Where(t => Input.Channels % Span(t) == 0 && SecondChannels % Span(t) == 0)
+                    .Select(t => t.AsRectangle((Output.Height, Output.Width), Window)).OfType<ConvolutionTile>().Select(t => t with { Skips = Skip.First > 0 }),
+            ]
             : [];
         return ConvolutionTile.Choose(
             rectangles.Length > 0 ? rectangles : tiles,

@@ -5,15 +5,18 @@ namespace Kernels.Backends.Gpu;
 
 /// <summary>
 /// The fusion <c>group_norm_prologue</c>: a group-norm, scale, shift and SiLU are applied to the patch of the input that a convolution keeps for all its taps, so that the norm is no launch of
-/// its own and its result is never written. Every block normalises what it reads, so its tile must be large enough for that to be little beside the products, or its part so small that it
-/// takes no longer than a launch.
+/// its own and its result is never written. Every block normalises what it reads, so either its tile must be large enough for that to be little beside the products, or that must take no
+/// longer than a launch.
 /// </summary>
 internal static class NormPrologue
 {
     // An element of the patch takes 24 instructions, as the emulator counts them, of which a multiprocessor issues 128 (32 lanes on four schedulers) in the cycle of 128 multiply-adds on its
-    // ordinary or 1024 on its tensor cores (sm_80 to sm_90 by mma.sync). So much may be added to the cycles of a tile's products, if nothing overlapped; or so many cycles, a microsecond,
+    // ordinary cores, or on tensor cores, as NVIDIA states for sm_80, 1024 of 16 bits and 512 of tf32; where those are fewer there is more time. So much may be added to the cycles of a tile's products, if nothing overlapped; or so many cycles, a microsecond,
     // which a launch that waits for the one before takes at least.
     private const double Instructions = 24, LargestShare = 0.6, LaunchCycles = 1800;
+
+    // Of the shared memory that a block may have the kernel takes some before the part that is sized here.
+    private const int StaticBytes = 2 << 10;
 
     /// <summary>Puts norms into the convolutions behind them.</summary>
     /// <param name="graph">The graph with its types of storage (<see cref="ReducedStorage"/>).</param>
@@ -21,7 +24,7 @@ internal static class NormPrologue
     /// <param name="sharedBytes">Shared memory that a block may have.</param>
     public static Graph Apply(Graph graph, GpuOptions options, int sharedBytes) => options.DisabledFusions.Contains(GpuOptions.GroupNormPrologue)
         ? graph
-        : Fusion.ApplyOne(graph, new FusionRule(GpuOptions.GroupNormPrologue, "", (all, node) => Match(all, node, options, sharedBytes)));
+        : Fusion.ApplyOne(graph, new FusionRule(GpuOptions.GroupNormPrologue, GpuOptions.Fusions.Single(f => f.Name == GpuOptions.GroupNormPrologue).Description, (all, node) => Match(all, node, options, sharedBytes)));
 
     private static FusionMatch? Match(Graph graph, Node node, GpuOptions options, int sharedBytes)
     {
@@ -38,8 +41,8 @@ internal static class NormPrologue
         (ImplicitProduct product, Convolution.Operands operands) = Convolution.Describe(fused);
         Precision precision = options.Of(node);
         ConvolutionTile tile = Convolution.Tile(product, operands, precision, sharedBytes);
-        double perCycle = precision == Precision.Fp32 ? 128 : 1024, taps = product.Window.Height * product.Window.Width;
+        double perCycle = precision switch { Precision.Fp32 => 128, Precision.Tf32 => 512, _ => 1024 }, taps = product.Window.Height * product.Window.Width;
         double products = tile.Pixels * tile.Channels * taps * product.AllChannels / perCycle, normalising = Instructions / 128 * tile.PatchPixels * product.AllChannels;
-        return tile.Width > 0 && normalising <= Math.Max(LargestShare * products, LaunchCycles) && tile.SharedBytes <= sharedBytes ? new FusionMatch(fused, norm) : null;
+        return tile.Width > 0 && normalising <= Math.Max(LargestShare * products, LaunchCycles) && tile.SharedBytes + StaticBytes <= sharedBytes ? new FusionMatch(fused, norm) : null;
     }
 }
