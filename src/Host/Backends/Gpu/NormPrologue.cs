@@ -11,8 +11,8 @@ namespace Kernels.Backends.Gpu;
 internal static class NormPrologue
 {
     // An element of the patch takes 24 instructions, as the emulator counts them, of which a multiprocessor issues 128 (32 lanes on four schedulers) in the cycle of 128 multiply-adds on its
-    // ordinary cores, or on tensor cores, as NVIDIA states for sm_80, 1024 of 16 bits and 512 of tf32; where those are fewer there is more time. So much may be added to the cycles of a tile's products, if nothing overlapped; or so many cycles, a microsecond,
-    // which a launch that waits for the one before takes at least.
+    // ordinary cores or, as NVIDIA states for sm_80, of 1024 in 16 bits and 512 in tf32 on its tensor cores; where those are fewer there is more time. So much may be added to the cycles of
+    // a tile's products, if nothing overlapped; or so many cycles, a microsecond: what a launch that waits for the one before is taken to cost until somebody measures it.
     private const double Instructions = 24, LargestShare = 0.6, LaunchCycles = 1800;
 
     // Of the shared memory that a block may have the kernel takes some before the part that is sized here.
@@ -24,7 +24,12 @@ internal static class NormPrologue
     /// <param name="sharedBytes">Shared memory that a block may have.</param>
     public static Graph Apply(Graph graph, GpuOptions options, int sharedBytes) => options.DisabledFusions.Contains(GpuOptions.GroupNormPrologue)
         ? graph
-        : Fusion.ApplyOne(graph, new FusionRule(GpuOptions.GroupNormPrologue, GpuOptions.Fusions.Single(f => f.Name == GpuOptions.GroupNormPrologue).Description, (all, node) => Match(all, node, options, sharedBytes)));
+        : Fusion.ApplyOne(
+            graph,
+            new FusionRule(
+                GpuOptions.GroupNormPrologue,
+                GpuOptions.Fusions.Single(f => f.Name == GpuOptions.GroupNormPrologue).Description,
+                (all, node) => Match(all, node, options, sharedBytes)));
 
     private static FusionMatch? Match(Graph graph, Node node, GpuOptions options, int sharedBytes)
     {
