@@ -18,7 +18,7 @@ internal enum DriverCalls
 
 /// <summary>A driver that lets one call fail, or all from one on, and counts what is alive.</summary>
 /// <param name="inner">The device; disposed with this one.</param>
-internal sealed class FaultingDriver(Driver inner) : Driver
+internal sealed class FaultingDriver(Driver inner) : DriverAround(inner)
 {
     private readonly HashSet<ulong> _allocations = [];
     private readonly HashSet<nint> _host = [];
@@ -37,22 +37,6 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     /// <summary>Whether a stream is left capturing.</summary>
     public bool IsCapturing { get; private set; }
 
-    public override string Name => inner.Name;
-
-    public override string Architecture => inner.Architecture;
-
-    public override long TotalBytes => inner.TotalBytes;
-
-    public override long FreeBytes => inner.FreeBytes;
-
-    public override int Multiprocessors => inner.Multiprocessors;
-
-    public override int MaximumSharedBytes => inner.MaximumSharedBytes;
-
-    public override bool RunsMachineCode => inner.RunsMachineCode;
-
-    public override DriverStream DefaultStream => inner.DefaultStream;
-
     /// <summary>Lets a call fail, once; a lost device from there on.</summary>
     /// <param name="kinds">Which calls count.</param>
     /// <param name="call">Which of them, from 1 on.</param>
@@ -65,7 +49,7 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     public override ulong Allocate(long bytes, string label = "")
     {
         Pass(DriverCalls.Allocate, $"{bytes} bytes for '{label}'");
-        ulong address = inner.Allocate(bytes, label);
+        ulong address = Inner.Allocate(bytes, label);
         _allocations.Add(address);
         return address;
     }
@@ -73,13 +57,13 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     public override void Free(ulong address)
     {
         _allocations.Remove(address);
-        inner.Free(address);
+        Inner.Free(address);
     }
 
     public override nint AllocateHost(long bytes)
     {
         Pass(DriverCalls.Allocate, $"{bytes} bytes of host memory");
-        nint address = inner.AllocateHost(bytes);
+        nint address = Inner.AllocateHost(bytes);
         _host.Add(address);
         return address;
     }
@@ -87,77 +71,77 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     public override void FreeHost(nint address)
     {
         _host.Remove(address);
-        inner.FreeHost(address);
+        Inner.FreeHost(address);
     }
 
     public override void CopyToDevice(ulong destination, ReadOnlySpan<byte> source, DriverStream? stream = null)
     {
         Pass(DriverCalls.Copy, $"a copy of {source.Length} bytes");
-        inner.CopyToDevice(destination, source, Of(stream));
+        Inner.CopyToDevice(destination, source, Of(stream));
     }
 
     public override void CopyToHost(Span<byte> destination, ulong source, DriverStream? stream = null)
     {
         Pass(DriverCalls.Copy, $"a copy of {destination.Length} bytes");
-        inner.CopyToHost(destination, source, Of(stream));
+        Inner.CopyToHost(destination, source, Of(stream));
     }
 
     public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream)
     {
         Pass(DriverCalls.Copy, $"a copy of {bytes} bytes");
-        inner.CopyToHost(destination, source, bytes, Of(stream)!);
+        Inner.CopyToHost(destination, source, bytes, Of(stream)!);
     }
 
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
     {
         Pass(DriverCalls.Copy, $"a copy of {bytes} bytes");
-        inner.Copy(destination, source, bytes, Of(stream));
+        Inner.Copy(destination, source, bytes, Of(stream));
     }
 
-    public override void Fill(ulong destination, byte value, long bytes, DriverStream? stream = null) => inner.Fill(destination, value, bytes, Of(stream));
+    public override void Fill(ulong destination, byte value, long bytes, DriverStream? stream = null) => Inner.Fill(destination, value, bytes, Of(stream));
 
     public override DriverModule LoadModule(ReadOnlySpan<byte> image, string name)
     {
         Pass(DriverCalls.Load, $"module '{name}'");
-        return inner.LoadModule(image, name);
+        return Inner.LoadModule(image, name);
     }
 
     public override void Launch(DriverFunction function, in LaunchGeometry geometry, ReadOnlySpan<byte> arguments, DriverStream? stream = null)
     {
         Pass(DriverCalls.Launch, $"launch of '{function.Name}'");
-        inner.Launch(function, geometry, arguments, Of(stream));
+        Inner.Launch(function, geometry, arguments, Of(stream));
     }
 
     public override void Launch(DriverGraph graph, DriverStream? stream = null)
     {
         Pass(DriverCalls.Launch, "launch of a graph");
-        inner.Launch(((Graph)graph).Inner, Of(stream));
+        Inner.Launch(((Graph)graph).Inner, Of(stream));
     }
 
     public override DriverStream CreateStream()
     {
         Pass(DriverCalls.Create, "a stream");
-        return Begin(new Stream(this, inner.CreateStream()));
+        return Begin(new Stream(this, Inner.CreateStream()));
     }
 
-    public override void Synchronize(DriverStream? stream = null) => inner.Synchronize(Of(stream));
+    public override void Synchronize(DriverStream? stream = null) => Inner.Synchronize(Of(stream));
 
     public override DriverEvent CreateEvent()
     {
         Pass(DriverCalls.Create, "an event");
-        return Begin(new Event(this, inner.CreateEvent()));
+        return Begin(new Event(this, Inner.CreateEvent()));
     }
 
-    public override void Record(DriverEvent driverEvent, DriverStream? stream = null) => inner.Record(((Event)driverEvent).Inner, Of(stream));
+    public override void Record(DriverEvent driverEvent, DriverStream? stream = null) => Inner.Record(((Event)driverEvent).Inner, Of(stream));
 
-    public override void Wait(DriverStream stream, DriverEvent driverEvent) => inner.Wait(Of(stream)!, ((Event)driverEvent).Inner);
+    public override void Wait(DriverStream stream, DriverEvent driverEvent) => Inner.Wait(Of(stream)!, ((Event)driverEvent).Inner);
 
-    public override double ElapsedMilliseconds(DriverEvent start, DriverEvent end) => inner.ElapsedMilliseconds(((Event)start).Inner, ((Event)end).Inner);
+    public override double ElapsedMilliseconds(DriverEvent start, DriverEvent end) => Inner.ElapsedMilliseconds(((Event)start).Inner, ((Event)end).Inner);
 
     public override void BeginCapture(DriverStream stream)
     {
         Pass(DriverCalls.Capture, "the capture");
-        inner.BeginCapture(Of(stream)!);
+        Inner.BeginCapture(Of(stream)!);
         IsCapturing = true;
     }
 
@@ -165,7 +149,7 @@ internal sealed class FaultingDriver(Driver inner) : Driver
     {
         // The capture ends, as with CUDA, whether or not there is a graph of it.
         IsCapturing = false;
-        DriverGraph graph = inner.EndCapture(Of(stream)!);
+        DriverGraph graph = Inner.EndCapture(Of(stream)!);
         try
         {
             Pass(DriverCalls.Capture, "the end of the capture");
@@ -178,8 +162,6 @@ internal sealed class FaultingDriver(Driver inner) : Driver
 
         return Begin(new Graph(this, graph));
     }
-
-    protected override void Dispose(bool disposing) => inner.Dispose();
 
     private static DriverStream? Of(DriverStream? stream) => stream is Stream wrapped ? wrapped.Inner : stream;
 

@@ -12,7 +12,7 @@ namespace Kernels.Tests.Support;
 /// other, as what they touch of an arena is the planner's business.
 /// </remarks>
 /// <param name="inner">The device; disposed with this one.</param>
-internal sealed class OrderedDriver(Driver inner) : Driver
+internal sealed class OrderedDriver(Driver inner) : DriverAround(inner)
 {
     private readonly SortedList<ulong, Allocation> _allocations = [];
     private readonly Dictionary<DriverStream, int> _streams = [];
@@ -22,25 +22,9 @@ internal sealed class OrderedDriver(Driver inner) : Driver
     private readonly Clock _host = [];
     private HashSet<Allocation>? _captured;
 
-    public override string Name => inner.Name;
-
-    public override string Architecture => inner.Architecture;
-
-    public override long TotalBytes => inner.TotalBytes;
-
-    public override long FreeBytes => inner.FreeBytes;
-
-    public override int Multiprocessors => inner.Multiprocessors;
-
-    public override int MaximumSharedBytes => inner.MaximumSharedBytes;
-
-    public override bool RunsMachineCode => inner.RunsMachineCode;
-
-    public override DriverStream DefaultStream => inner.DefaultStream;
-
     public override ulong Allocate(long bytes, string label = "")
     {
-        ulong address = inner.Allocate(bytes, label);
+        ulong address = Inner.Allocate(bytes, label);
         _allocations[address] = new Allocation(address, (ulong)bytes, label);
         return address;
     }
@@ -48,45 +32,45 @@ internal sealed class OrderedDriver(Driver inner) : Driver
     public override void Free(ulong address)
     {
         _allocations.Remove(address);
-        inner.Free(address);
+        Inner.Free(address);
     }
 
-    public override nint AllocateHost(long bytes) => inner.AllocateHost(bytes);
+    public override nint AllocateHost(long bytes) => Inner.AllocateHost(bytes);
 
-    public override void FreeHost(nint address) => inner.FreeHost(address);
+    public override void FreeHost(nint address) => Inner.FreeHost(address);
 
     public override void CopyToDevice(ulong destination, ReadOnlySpan<byte> source, DriverStream? stream = null)
     {
         Touch(stream, destination, source.Length, writes: true, "a copy from the host");
-        inner.CopyToDevice(destination, source, stream);
+        Inner.CopyToDevice(destination, source, stream);
     }
 
     public override void CopyToHost(Span<byte> destination, ulong source, DriverStream? stream = null)
     {
         _host.Join(Touch(stream, source, destination.Length, writes: false, "a read by the host"));
-        inner.CopyToHost(destination, source, stream);
+        Inner.CopyToHost(destination, source, stream);
     }
 
     public override void CopyToHost(nint destination, ulong source, long bytes, DriverStream stream)
     {
         Touch(stream, source, bytes, writes: false, "a copy to the host");
-        inner.CopyToHost(destination, source, bytes, stream);
+        Inner.CopyToHost(destination, source, bytes, stream);
     }
 
     public override void Copy(ulong destination, ulong source, long bytes, DriverStream? stream = null)
     {
         Touch(stream, source, bytes, writes: false, "a copy from it");
         Touch(stream, destination, bytes, writes: true, "a copy to it");
-        inner.Copy(destination, source, bytes, stream);
+        Inner.Copy(destination, source, bytes, stream);
     }
 
     public override void Fill(ulong destination, byte value, long bytes, DriverStream? stream = null)
     {
         Touch(stream, destination, bytes, writes: true, "a fill");
-        inner.Fill(destination, value, bytes, stream);
+        Inner.Fill(destination, value, bytes, stream);
     }
 
-    public override DriverModule LoadModule(ReadOnlySpan<byte> image, string name) => inner.LoadModule(image, name);
+    public override DriverModule LoadModule(ReadOnlySpan<byte> image, string name) => Inner.LoadModule(image, name);
 
     public override void Launch(DriverFunction function, in LaunchGeometry geometry, ReadOnlySpan<byte> arguments, DriverStream? stream = null)
     {
@@ -108,26 +92,26 @@ internal sealed class OrderedDriver(Driver inner) : Driver
             Run(used, stream, function.Name);
         }
 
-        inner.Launch(function, geometry, arguments, stream);
+        Inner.Launch(function, geometry, arguments, stream);
     }
 
     public override void Launch(DriverGraph graph, DriverStream? stream = null)
     {
         Run(_graphs[graph], stream, "a graph");
-        inner.Launch(graph, stream);
+        Inner.Launch(graph, stream);
     }
 
-    public override GemmLibrary OpenGemm() => inner.OpenGemm();
+    public override GemmLibrary OpenGemm() => Inner.OpenGemm();
 
-    public override DriverStream CreateStream() => inner.CreateStream();
+    public override DriverStream CreateStream() => Inner.CreateStream();
 
     public override void Synchronize(DriverStream? stream = null)
     {
         _host.Join(Next(stream).Clock);
-        inner.Synchronize(stream);
+        Inner.Synchronize(stream);
     }
 
-    public override DriverEvent CreateEvent() => inner.CreateEvent();
+    public override DriverEvent CreateEvent() => Inner.CreateEvent();
 
     public override void Record(DriverEvent driverEvent, DriverStream? stream = null)
     {
@@ -136,7 +120,7 @@ internal sealed class OrderedDriver(Driver inner) : Driver
             _events[driverEvent] = [.. Next(stream).Clock];
         }
 
-        inner.Record(driverEvent, stream);
+        Inner.Record(driverEvent, stream);
     }
 
     public override void Wait(DriverStream stream, DriverEvent driverEvent)
@@ -146,19 +130,19 @@ internal sealed class OrderedDriver(Driver inner) : Driver
             Next(stream).Clock.Join(_events.GetValueOrDefault(driverEvent) ?? []);
         }
 
-        inner.Wait(stream, driverEvent);
+        Inner.Wait(stream, driverEvent);
     }
 
     public override double ElapsedMilliseconds(DriverEvent start, DriverEvent end)
     {
         _host.Join(_events[start]);
         _host.Join(_events[end]);
-        return inner.ElapsedMilliseconds(start, end);
+        return Inner.ElapsedMilliseconds(start, end);
     }
 
     public override void BeginCapture(DriverStream stream)
     {
-        inner.BeginCapture(stream);
+        Inner.BeginCapture(stream);
         _captured = [];
     }
 
@@ -166,12 +150,10 @@ internal sealed class OrderedDriver(Driver inner) : Driver
     {
         HashSet<Allocation> captured = _captured ?? [];
         _captured = null;
-        DriverGraph graph = inner.EndCapture(stream);
+        DriverGraph graph = Inner.EndCapture(stream);
         _graphs[graph] = captured;
         return graph;
     }
-
-    protected override void Dispose(bool disposing) => inner.Dispose();
 
     // The stream's clock at a new piece of its work, which the host hands over after all that it has seen.
     private (int Stream, Clock Clock) Next(DriverStream? stream)
