@@ -177,7 +177,7 @@ internal static unsafe class FakeCuda
     }
 
     [UnmanagedCallersOnly] private static int Unload(nint module) => Gone("cuModuleUnload");
-    
+
     [UnmanagedCallersOnly]
     private static int GetFunction(nint* function, nint module, byte* name)
     {
